@@ -1,0 +1,27 @@
+/*
+ * Clearing frames. Two ways, for two cases (design section 5):
+ *  - streaming, cache-bypassing (movnti; no FPU state): what a scrubber does, and takers above
+ *    256 KiB. Weakly ordered: clear_fence() on the same CPU before anybody may be told.
+ *  - ordinary (rep stos): for who touches the memory at once.
+ */
+#ifndef ARCH_CLEAR_H
+#define ARCH_CLEAR_H
+
+#include "lib/base.h"
+
+/* Clears one frame with cache-bypassing stores. NOT ordered: clear_fence() before it is published. */
+void clear_frame_stream(void *frame);
+
+/* Orders this CPU's streaming clears before its later stores (sfence, SDM3 9.2.5). */
+static inline void clear_fence(void)
+{
+    __asm__ volatile("sfence" ::: "memory");
+}
+
+/* Clears bytes (a multiple of 8) with ordinary stores; ordered like any store. */
+void clear_ordinary(void *p, size_t bytes);
+
+/* True if the frame holds only zeroes. Reads all of it. */
+bool frame_is_zero(const void *frame);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * Spin locks: FIFO (ticket), ranked (lib/lock_ranks.h), preemption off while one is held.
+ * FIFO is a rule of the protocol (rule 12): a spinning taker cannot starve a claim's return.
+ * Interrupt handlers may take only locks that are always taken with spin_lock_irqsave().
+ */
+#ifndef ARCH_SPINLOCK_H
+#define ARCH_SPINLOCK_H
+
+#include "lib/base.h"
+#include "lib/lock_ranks.h"
+
+struct spinlock {
+    u32 next;         /* (a) the next ticket to draw; fetch_add */
+    u32 serving;      /* (a) release by the holder, pairs with the acquire of who waits */
+    u32 holder;       /* (a) CPU id + 1 of the holder, 0: free; for assertions and panics */
+    u16 rank;         /* (c) enum lock_rank */
+    u16 sub;          /* (c) order among locks of equal rank */
+    const char *name; /* (c) */
+};
+
+#define SPINLOCK(lock_name, lock_rank)           \
+    {                                            \
+        .rank = (lock_rank), .name = (lock_name) \
+    }
+
+void spin_init(struct spinlock *l, const char *name, enum lock_rank rank, unsigned sub);
+/* Panics on an inversion of the lock order and on taking a lock twice. */
+void spin_lock(struct spinlock *l);
+/* A switch point for preemption, if it was the last lock. */
+void spin_unlock(struct spinlock *l);
+/* As spin_unlock(), but preemption stays off: the caller owes a preempt_enable(). */
+void spin_unlock_keep_preempt_off(struct spinlock *l);
+/* With interrupts off; gives what spin_unlock_irqrestore() wants back. */
+bool spin_lock_irqsave(struct spinlock *l);
+void spin_unlock_irqrestore(struct spinlock *l, bool irqs_were_on);
+/* True if this CPU holds it. */
+bool spin_held(const struct spinlock *l);
+
+#endif

@@ -1,0 +1,126 @@
+/*
+ * See lib/map512.h. Runs are found by folding: level k has a bit set at p (p a multiple of 2^k)
+ * iff bits p .. p + 2^k - 1 are all set. Inside a word a level is one shift, and and mask;
+ * above order 6 a run is 2, 4 or 8 whole words.
+ */
+#include "lib/map512.h"
+
+/* Bits at multiples of 2^k, k = 0 to 6. */
+static const u64 aligned_bits[7] = {
+    ~0ULL,
+    0x5555555555555555ULL,
+    0x1111111111111111ULL,
+    0x0101010101010101ULL,
+    0x0001000100010001ULL,
+    0x0000000100000001ULL,
+    0x0000000000000001ULL,
+};
+
+/* From level k to level k + 1, k = 0 to 5. */
+static inline u64 fold(u64 level, unsigned k)
+{
+    return level & (level >> (1u << k)) & aligned_bits[k + 1];
+}
+
+unsigned map512_count(const struct map512 *m)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < MAP512_WORDS; i++)
+        n += (unsigned)__builtin_popcountll(m->w[i]);
+    return n;
+}
+
+unsigned map512_next(const struct map512 *m, unsigned from)
+{
+    if (from >= MAP512_BITS)
+        return MAP512_NONE;
+    unsigned i = from / 64;
+    u64 w = m->w[i] & (~0ULL << (from % 64));
+    while (w == 0) {
+        if (++i == MAP512_WORDS)
+            return MAP512_NONE;
+        w = m->w[i];
+    }
+    return i * 64 + (unsigned)__builtin_ctzll(w);
+}
+
+struct map512 map512_range(unsigned first, unsigned count)
+{
+    struct map512 m = {{0}};
+    for (unsigned i = 0; i < MAP512_WORDS; i++) {
+        unsigned lo = MAX(first, i * 64), hi = MIN(first + count, i * 64 + 64);
+        if (lo < hi)
+            m.w[i] = (hi - lo == 64 ? ~0ULL : (1ULL << (hi - lo)) - 1) << (lo % 64);
+    }
+    return m;
+}
+
+int map512_max_order(const struct map512 *m)
+{
+    u64 level[MAP512_WORDS];
+    u8 full = 0; /* which words are all ones */
+    u64 any = 0;
+    for (unsigned i = 0; i < MAP512_WORDS; i++) {
+        level[i] = m->w[i];
+        any |= level[i];
+        full |= (u8)((level[i] == ~0ULL) << i);
+    }
+    if (any == 0)
+        return -1;
+    if (full) {
+        if (full == 0xff)
+            return 9;
+        if ((full & 0x0f) == 0x0f || (full & 0xf0) == 0xf0)
+            return 8;
+        return (full & (full >> 1) & 0x55) ? 7 : 6;
+    }
+    for (unsigned k = 0;; k++) {
+        any = 0;
+        for (unsigned i = 0; i < MAP512_WORDS; i++) {
+            level[i] = fold(level[i], k);
+            any |= level[i];
+        }
+        if (any == 0)
+            return (int)k;
+    }
+}
+
+/* Whole words: runs of order 6 to 9, as a map of 8 words. Same rule as inside a word. */
+static unsigned find_words(const struct map512 *m, unsigned order)
+{
+    unsigned full = 0;
+    for (unsigned i = 0; i < MAP512_WORDS; i++)
+        full |= (unsigned)(m->w[i] == ~0ULL) << i;
+    static const unsigned aligned_words[4] = {0xff, 0x55, 0x11, 0x01};
+    unsigned level = full, k = 0;
+    for (; k < order - 6; k++)
+        level &= (level >> (1u << k)) & aligned_words[k + 1];
+    if (level == 0)
+        return MAP512_NONE;
+    if (k == 3)
+        return 0;
+    unsigned larger = level & (level >> (1u << k)) & aligned_words[k + 1];
+    unsigned alone = level & ~(larger | larger << (1u << k));
+    return alone ? 64 * (unsigned)__builtin_ctz(alone) : find_words(m, order + 1);
+}
+
+unsigned map512_find(const struct map512 *m, unsigned order)
+{
+    if (order >= 6)
+        return find_words(m, order);
+    bool found = false;
+    for (unsigned i = 0; i < MAP512_WORDS; i++) {
+        u64 level = m->w[i];
+        for (unsigned k = 0; k < order && level; k++)
+            level = fold(level, k);
+        if (level == 0)
+            continue;
+        found = true;
+        u64 larger = fold(level, order);
+        u64 alone = level & ~(larger | larger << (1u << order));
+        if (alone)
+            return i * 64 + (unsigned)__builtin_ctzll(alone);
+    }
+    /* Every run there is is half of a larger one: the best fit is among those. */
+    return found ? map512_find(m, order + 1) : MAP512_NONE;
+}

@@ -1,0 +1,154 @@
+/*
+ * Physical memory: the calls that the rest of the kernel uses. What they promise is P1 to P9 of
+ * docs/tour.md; how they keep it begins at mm/zone.h.
+ *
+ * Context of every call unless it says otherwise: a thread (never an interrupt handler), no zone
+ * or store lock held; interrupts may be on. mm/ takes zone locks and store locks.
+ *
+ * Next: mm/zone.h (the data), mm/take.c and mm/free.c (the way of a frame).
+ */
+#ifndef MM_MM_H
+#define MM_MM_H
+
+#include "lib/base.h"
+#include "lib/errors.h"
+#include "lib/map512.h"
+
+/* ---- bringing it up ---- */
+
+struct mm_range {
+    pfn_t start, end; /* frames, end exclusive; all of it free and dirty */
+    unsigned node;
+};
+
+struct mm_config {
+    const struct mm_range *range; /* sorted, disjoint */
+    unsigned nr_ranges;
+    unsigned nr_nodes;
+    const u8 *distance; /* nr_nodes * nr_nodes, row-major, 10 = local; NULL: 20 to all others */
+    unsigned zone_gib;  /* largest size of a zone, 1 to ZONE_GIB_MAX; 0: the largest */
+    bool scrub_off;     /* idle CPUs leave dirt alone until mm_scrub_enable(true) */
+};
+
+/*
+ * Makes zones of the ranges and gives them everything but their own metadata, which is taken
+ * from their memory. All of it counts as dirty. Touches metadata only, in steps of a pageblock.
+ * Boot CPU, once, nr_cpus and cpu_node() final. 0, E_INVAL (ranges), E_NOMEM (no zone at all).
+ */
+int mm_init(const struct mm_config *cfg);
+
+/* ---- taking and giving back ---- */
+
+enum take_flags {
+    TAKE_ANY = 0,       /* the contents do not matter: dirty memory first */
+    TAKE_CLEAN = 1,     /* all zero when it is given */
+    TAKE_THIS_NODE = 2, /* fail rather than take from another node */
+};
+
+/*
+ * A block of 2^order frames, order 0 to ORDER_MAX: its first pfn, or PFN_NONE, which means that
+ * no allowed zone could serve it even with every store and claim given back (P4). Own node
+ * first (clean, then dirty and cleared here), then the others by distance. May clear up to the
+ * whole block itself, preemptibly, without a lock; waits for at most one frame's clear of
+ * another CPU.
+ */
+pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node);
+
+/* Gives back a block that mm_take() gave, or an aligned part of one. Panics on a double free. */
+void mm_free(pfn_t pfn, unsigned order);
+
+/*
+ * Gives back the frames of `frames` in the pageblock that starts at `first` (a multiple of 512):
+ * one lock hold for all of them.
+ */
+void mm_free_mask(pfn_t first, const struct map512 *frames);
+
+/*
+ * This frame is bad: it will never be handed out again. Free or stored, it is retired now;
+ * allocated or in flight, when it is given back (the owner frees it as usual).
+ * 0; E_INVAL (not memory of any zone); E_EXIST (retired before); E_NOSPC (the zone's table of
+ * bad frames is full: the owner has to keep it).
+ */
+int mm_retire(pfn_t pfn);
+
+/* True if the pfn belongs to a zone. Any context. */
+bool mm_owns(pfn_t pfn);
+
+/* ---- scrubbing: called by the idle loop of sched/, see protocol "The idle loop" ---- */
+
+/*
+ * One scrub step of this CPU: claim, clear, return. True if it did any work. Comes back within
+ * one frame's clear when need_resched() turns true. Idle thread only.
+ */
+bool mm_scrub_step(void);
+
+/* The claim's own grant test: is there dirt that this CPU may claim now? Any context. */
+bool mm_scrub_may(void);
+
+/* Empties this CPU's stores into the zones and rings for their dirt. Before the CPU sleeps. */
+void mm_stores_flush(void);
+
+/* The state of a CPU, as who rings sees it. */
+enum cpu_state {
+    CPU_BUSY,   /* runs a thread: will not look for dirt */
+    CPU_AWAKE,  /* in the idle loop: will look before it sleeps */
+    CPU_ASLEEP, /* halted: needs a kick */
+};
+
+/* Full fence after the store (it pairs with the fence in the ring). This CPU. */
+void mm_cpu_state_set(enum cpu_state state);
+
+/*
+ * The bell: rings every dirty zone that this CPU serves. Called by a CPU that leaves idle, after
+ * it has published CPU_BUSY. Interrupts may be off.
+ */
+void mm_bell_pass_on(void);
+
+/* Idle scrubbing on or off; on rings all dirty zones. Takers clear what they take either way. */
+void mm_scrub_enable(bool on);
+bool mm_scrub_enabled(void);
+
+/* Chooses a strategy by name ("claim", "eager"). 0 or E_NOENT. */
+int mm_strategy_set(const char *name);
+const char *mm_strategy_name(void);
+
+/* ---- looking ---- */
+
+struct mm_zone_info {
+    unsigned node;
+    pfn_t start, end;               /* the span; may have holes */
+    u64 frames;                     /* that the zone manages: the sum of the next seven */
+    u64 clean, dirty;               /* free in the maps */
+    u64 stored_clean, stored_dirty; /* in CPUs' stores */
+    u64 in_flight;                  /* claimed by scrubbers */
+    u64 allocated, retired;
+    u64 metadata_bytes;                            /* not in `frames` */
+    u64 scrubbed_idle_local, scrubbed_idle_remote; /* frames, since boot */
+    u64 scrubbed_takers_local, scrubbed_takers_remote;
+    u64 scrubbed_at_free;   /* by strategies that do */
+    u64 waits;              /* takes that had to wait for claims */
+    u64 max_clears_waited;  /* the most clears that any of them waited for */
+    u64 oldest_dirt_ms;     /* the age of the oldest dirt now */
+    u64 oldest_scrubbed_ms; /* the oldest that dirt got before it was scrubbed */
+};
+
+unsigned mm_nr_zones(void);
+/* A consistent picture of one zone (taken under its lock and the store locks). */
+void mm_zone_info(unsigned zone, struct mm_zone_info *out);
+/* The sums over all zones of a node; MM_ALL_NODES: over all. start and end are 0. */
+#define MM_ALL_NODES (~0u)
+void mm_node_info(unsigned node, struct mm_zone_info *out);
+/* Frames scrubbed by this CPU when idle, since boot. */
+u64 mm_cpu_scrubbed(unsigned cpu);
+
+/* ---- checking ---- */
+
+/*
+ * The invariant walker: recounts every map, list, counter, store and claim of every zone, and,
+ * with contents, reads every frame that counts as clean (P3). Says what is wrong through
+ * `say` (one line each) and returns how many things were. For tests: holds each zone lock for
+ * as long as it takes.
+ */
+unsigned mm_check(bool contents, void (*say)(const char *line));
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * Threads: preemptible kernel threads, one run queue for each CPU, round robin. A thread stays
+ * on the CPU it was created on. The tick runs only while a CPU has more than one runnable
+ * thread; an idle CPU scrubs (sched/idle.c) or halts without a tick.
+ */
+#ifndef SCHED_SCHED_H
+#define SCHED_SCHED_H
+
+#include "arch.h"
+#include "lib/list.h"
+
+struct thread;
+
+/* Run queues and the boot thread (the caller becomes a thread on CPU 0). Boot CPU, once. */
+void sched_init(void);
+/* What an application CPU runs: becomes its idle thread. */
+void sched_ap_entry(void) __attribute__((noreturn));
+
+#define ANY_CPU (~0u)
+/*
+ * A thread that will run fn(arg) on `cpu` (ANY_CPU: the least loaded online one, of node `node`
+ * if that is not ANY_NODE). It does not run before thread_start(). NULL: out of memory.
+ */
+#define ANY_NODE (~0u)
+struct thread *thread_create(const char *name, void (*fn)(void *arg), void *arg, unsigned cpu,
+                             unsigned node);
+void thread_start(struct thread *t);
+/* Ends the running thread; its stack is freed by a reaper thread. */
+void thread_exit(void) __attribute__((noreturn));
+struct thread *thread_self(void);
+const char *thread_name(const struct thread *t);
+unsigned thread_cpu(const struct thread *t);
+/* The machine half of a thread: guest/ sets cr3 and fpu there before thread_start(). */
+struct arch_thread *thread_arch(struct thread *t);
+/* A pointer for guest/: which guest this thread belongs to; NULL for kernel threads. */
+void thread_set_guest(struct thread *t, void *guest);
+void *thread_guest(const struct thread *t);
+/* Makes t run soon even if it sleeps in thread_sleep() or waits interruptibly: kill uses it. */
+void thread_interrupt(struct thread *t);
+
+/* Lets others run. Thread context, no lock held, preemption on. */
+void sched_yield(void);
+/* Sleeps for at least ns; thread_interrupt() ends it early. */
+void thread_sleep(u64 ns);
+
+/* Threads that wait for one thing. */
+struct waitq {
+    struct spinlock lock; /* RANK_WAITQ */
+    struct list waiters;
+};
+void waitq_init(struct waitq *q, const char *name);
+/*
+ * Waits until `cond` is true. The condition is looked at after the thread is queued, so that a
+ * wake between look and sleep is not lost. cond may be evaluated more than once.
+ */
+#define waitq_wait(q, cond)      \
+    do {                         \
+        while (!(cond)) {        \
+            waitq_enqueue(q);    \
+            if (cond) {          \
+                waitq_cancel(q); \
+                break;           \
+            }                    \
+            waitq_block(q);      \
+        }                        \
+    } while (0)
+void waitq_enqueue(struct waitq *q);
+void waitq_cancel(struct waitq *q);
+void waitq_block(struct waitq *q);
+/* Wakes all. May be called with interrupts off, and from interrupt handlers. */
+void waitq_wake_all(struct waitq *q);
+
+/* One line per thread, for a panic and for the prompt: name, CPU, state. */
+void sched_dump(void (*say)(const char *line));
+
+#endif
