@@ -48,9 +48,6 @@ struct topology {
     unsigned nr_iso;
 };
 
-/* Gives a pointer to [phys, phys + len), or NULL if that is not readable memory. */
-typedef const void *(*phys_map_fn)(void *ctx, u64 phys, u64 len);
-
 /*
  * Reads the tables from an RSDP of `rsdp_len` bytes. `boot_apic_id` is the APIC id of the CPU
  * that runs this; it becomes cpu[0], and is added if the MADT does not have it. Always leaves a

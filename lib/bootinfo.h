@@ -34,7 +34,7 @@ struct framebuffer {
 struct bootinfo {
     const char *loader; /* "multiboot2" or "PVH" */
     char cmdline[BOOT_CMDLINE_MAX];
-    struct ram_range ram[BOOT_RANGES_MAX]; /* as the firmware gave it, sane ranges only */
+    struct ram_range ram[BOOT_RANGES_MAX]; /* sorted, disjoint: bootinfo_settle_ram() */
     unsigned nr_ram;
     u64 module_start, module_end; /* guests.cpio, bytes; 0, 0: none */
     u64 rsdp_phys;                /* 0: none told */
@@ -45,5 +45,22 @@ struct bootinfo {
 
 /* Told of each thing that was wrong and what it cost; never fatal. May be NULL. */
 typedef void (*parse_warn_fn)(void *ctx, const char *fmt, ...) __printf_like(2, 3);
+
+/* Gives a pointer to [phys, phys + len), or NULL if that is not readable memory. */
+typedef const void *(*phys_map_fn)(void *ctx, u64 phys, u64 len);
+
+/*
+ * Adds one range of the firmware's map, `type` in the numbers of ACPI 15.4 (E820): 1 usable,
+ * 3 ACPI, 4 NVS, 5 bad, anything else reserved. Empty, wrapping or one too many: a warning.
+ * In lib/memmap.c, like the next.
+ */
+void bootinfo_add_ram(struct bootinfo *info, u64 start, u64 bytes, u32 type, parse_warn_fn warn,
+                      void *ctx);
+/*
+ * Sorts the ranges and makes them disjoint: where two overlap, the more restrictive type wins
+ * (usable < ACPI < NVS < reserved < bad). Neighbours of one type are joined. One warning if they
+ * were out of order and one if any overlapped.
+ */
+void bootinfo_settle_ram(struct bootinfo *info, parse_warn_fn warn, void *ctx);
 
 #endif
