@@ -1,0 +1,224 @@
+# Limpid's front door. `make run` boots it, `make test` tests it; `make` alone says what else.
+#
+# A goal that people type first asks tools/doctor.sh for the tools that it needs, then builds in
+# a second make: so rules below may take it for granted that every tool is there.
+# What QEMU is told stands in tools/machine.py, what is tested in tools/test.py.
+
+# ---- knobs -------------------------------------------------------------------------------------
+# They reach tools/*.py through the environment: no quoting to get wrong. Empty: the default that
+# tools/machine.py states.
+CPUS     ?=
+NODES    ?=
+MEM      ?=
+FIRMWARE ?=
+ACCEL    ?=
+APPEND   ?=
+GDB      ?=
+DRYRUN   ?=
+TIMEOUT  ?=
+T        ?=
+SEED     ?=
+N        ?=
+V        ?=
+export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V
+export PYTHONDONTWRITEBYTECODE = 1
+
+B  := build
+CC := gcc
+LD := ld
+AS := nasm
+PY := python3
+
+Q     := $(if $(filter 1,$(V)),,@)
+# CI=true is set by .ci/run and by most build farms. Elsewhere a new compiler's new warning must
+# not keep anybody from building.
+WERROR := $(if $(filter true,$(CI)),-Werror)
+JOBS  := $(shell nproc 2>/dev/null || echo 1)
+# One more make with as many jobs as there are CPUs, unless a -j was given already.
+BUILD  = $(Q)$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
+NEED  := $(if $(DRYRUN),@:,@sh tools/doctor.sh need)
+
+ELF    := $(B)/limpid.elf
+GUESTS := $(B)/guests.cpio
+ISO    := $(B)/limpid.iso
+HOST_PROGRAMS = $(LIB_TESTS) $(MM_TESTS)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# ---- goals that people type --------------------------------------------------------------------
+.PHONY: help run test test-host soak iso list doctor fmt lint gdb clean images host-programs
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make run        boot in QEMU and tell the story; with a terminal, then the prompt
+run:
+	$(NEED) python build run $(FIRMWARE)
+	@$(PY) tools/run.py --check
+	$(if $(DRYRUN),,$(BUILD) images)
+	@$(PY) tools/run.py
+
+## make test       every test: hosted, in the kernel, from outside (T=suite.case: just that)
+test:
+	$(NEED) python build hosted run uefi
+	@$(PY) tools/test.py --check
+	$(if $(DRYRUN),,$(BUILD) images $(if $(T),,host-programs))
+	@$(PY) tools/test.py all
+
+## make test-host  only the tests that run on this machine, with ASan and UBSan
+test-host:
+	$(NEED) python build hosted
+	$(BUILD) host-programs
+	@$(PY) tools/test.py host
+
+## make soak       the suite N=20 times over, and the long forms of the slow proofs
+soak:
+	$(NEED) python build hosted run uefi
+	@$(PY) tools/test.py --check
+	$(BUILD) images host-programs
+	@$(PY) tools/test.py soak
+
+## make list       the suites and cases that T= takes
+list:
+	$(NEED) python
+	@$(PY) tools/test.py list
+
+## make iso        build/limpid.iso, build/limpid.elf, build/guests.cpio
+iso:
+	$(NEED) python build
+	$(BUILD) images
+	@ls -l $(ISO) $(ELF) $(GUESTS)
+
+## make gdb        a debugger on a `make run GDB=1` in another terminal
+gdb:
+	$(NEED) python build gdb
+	gdb -q -ex 'target remote localhost:1234' $(ELF)
+
+## make lint       format, include direction, what must not stand in the tree
+lint:
+	$(NEED) python lint
+	@$(PY) tools/lint.py
+
+## make fmt        format the C sources
+fmt:
+	$(NEED) python lint
+	@$(PY) tools/lint.py --fix
+
+## make doctor     which tools are there and which are missing
+doctor:
+	@sh tools/doctor.sh report
+
+## make clean      remove build/
+clean:
+	rm -rf $(B)
+
+## 
+## Knobs: CPUS=4 NODES=2 MEM=1G FIRMWARE=bios|uefi|pvh ACCEL=tcg|kvm APPEND='words'
+##        GDB=1 (wait for a debugger)  DRYRUN=1 (say the QEMU line)  V=1 (say every command)
+##        TIMEOUT=seconds  T=suite.case  SEED=number  N=rounds
+
+# ---- the kernel --------------------------------------------------------------------------------
+images: $(ELF) $(GUESTS) $(ISO)
+
+CFLAGS := -std=gnu11 -ffreestanding -fno-builtin -nostdinc \
+          -isystem $(shell $(CC) -print-file-name=include 2>/dev/null) \
+          -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pic -fno-pie \
+          -fno-stack-protector -fno-omit-frame-pointer -fno-strict-aliasing -fcf-protection=none \
+          -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR) \
+          -I. -Iarch/x86_64
+ASFLAGS := -f elf64 -g -F dwarf -I./ -Iarch/x86_64/ $(if $(WERROR),-Werror)
+# No libgcc: its functions use the red zone, which an interrupt in the kernel would overwrite.
+LDFLAGS := -m elf_x86_64 -static -nostdlib --build-id=none -z max-page-size=4096 -z noexecstack
+
+SOURCES := $(wildcard $(addsuffix /*.c,lib arch/x86_64 mm mm/strategy sched guest kernel tests)) \
+           $(wildcard arch/x86_64/*.asm)
+OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(SOURCES))
+
+# Objects of sources that are gone must not stay in the image, and other flags are other objects:
+# both lists are files that change only when their text does.
+define text_file # file, text
+$(shell mkdir -p $(dir $(1)); printf '%s\n' '$(2)' | cmp -s - $(1) || printf '%s\n' '$(2)' > $(1))
+endef
+ifneq ($(filter images host-programs $(B)/%,$(MAKECMDGOALS)),)
+$(call text_file,$(B)/kernel/objects.txt,$(OBJECTS))
+$(call text_file,$(B)/kernel/flags.txt,$(CC) $(CFLAGS) $(ASFLAGS))
+endif
+$(B)/kernel/objects.txt $(B)/kernel/flags.txt:
+
+$(ELF): $(OBJECTS) linker.ld $(B)/kernel/objects.txt
+	@echo "  LD      $@"
+	$(Q)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(OBJECTS)
+
+$(B)/kernel/%.c.o: %.c $(B)/kernel/flags.txt
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/kernel/%.asm.o: %.asm $(B)/kernel/flags.txt
+	@mkdir -p $(@D)
+	@echo "  AS      $<"
+	$(Q)$(AS) $(ASFLAGS) -MD $(@:.o=.d) -MT $@ -MP -o $@ $<
+
+# The guests: build/guests.cpio.
+-include guest/images/rules.mk
+
+$(ISO): $(ELF) $(GUESTS) iso/grub.cfg
+	@echo "  ISO     $@"
+	@rm -rf $(B)/iso
+	@mkdir -p $(B)/iso/boot/grub
+	@cp $(ELF) $(GUESTS) $(B)/iso/boot/
+	@cp iso/grub.cfg $(B)/iso/boot/grub/
+	$(Q)grub-mkrescue -o $@ $(B)/iso >$(B)/iso.log 2>&1 || { cat $(B)/iso.log; exit 1; }
+
+# ---- the hosted tests --------------------------------------------------------------------------
+# tests/host/lib/test_*.c: the pure parsers. tests/host/mm/test_*.c: mm/ itself, unchanged, over
+# the arch.h of tests/host/port/.
+host-programs: $(HOST_PROGRAMS)
+
+HOST_CFLAGS := -std=gnu11 -O1 -g -pthread -fsanitize=address,undefined -fno-sanitize-recover=all \
+               -fno-omit-frame-pointer -Wall -Wextra -Wshadow $(WERROR)
+
+LIB_PARTS := acpi memmap multiboot2 pvh cpio elf64 words errors map512 printf
+LIB_HOST  := $(patsubst %,$(B)/host/lib/%.o,$(wildcard $(LIB_PARTS:%=lib/%.c)))
+LIB_TESTS := $(patsubst tests/host/lib/%.c,$(B)/host/lib/%,$(wildcard tests/host/lib/test_*.c))
+MM_SOURCES := $(wildcard mm/*.c mm/strategy/*.c) lib/map512.c lib/errors.c \
+              $(wildcard tests/host/port/*.c)
+MM_HOST   := $(patsubst %,$(B)/host/mm/%.o,$(MM_SOURCES))
+MM_TESTS  := $(patsubst tests/host/mm/%.c,$(B)/host/mm/%,$(wildcard tests/host/mm/test_*.c))
+
+ifneq ($(filter host-programs $(B)/%,$(MAKECMDGOALS)),)
+$(call text_file,$(B)/host/flags.txt,$(CC) $(HOST_CFLAGS) $(MM_SOURCES))
+endif
+$(B)/host/flags.txt:
+
+# The kernel's printf beside libc's: under names of its own.
+$(B)/host/lib/lib/printf.c.o: HOST_DEFINES := \
+    -Dvsnprintf=limpid_vsnprintf -Dsnprintf=limpid_snprintf
+
+$(B)/host/lib/%.c.o: %.c $(B)/host/flags.txt
+	@mkdir -p $(@D)
+	@echo "  HOSTCC  $<"
+	$(Q)$(CC) $(HOST_CFLAGS) $(HOST_DEFINES) -I. -MMD -MP -c -o $@ $<
+
+$(B)/host/mm/%.c.o: %.c $(B)/host/flags.txt
+	@mkdir -p $(@D)
+	@echo "  HOSTCC  $<"
+	$(Q)$(CC) $(HOST_CFLAGS) -Itests/host/port -I. -MMD -MP -c -o $@ $<
+
+$(LIB_TESTS): $(B)/host/lib/%: $(B)/host/lib/tests/host/lib/%.c.o $(LIB_HOST)
+	@echo "  HOSTLD  $@"
+	$(Q)$(CC) $(HOST_CFLAGS) -o $@ $^
+
+$(MM_TESTS): $(B)/host/mm/%: $(B)/host/mm/tests/host/mm/%.c.o $(MM_HOST)
+	@echo "  HOSTLD  $@"
+	$(Q)$(CC) $(HOST_CFLAGS) -o $@ $^
+
+# Kept, so that a second build is quick; make would remove them as intermediates.
+.SECONDARY:
+
+# What each object was made of, written by the compilers above.
+-include $(OBJECTS:.o=.d)
+-include $(LIB_HOST:.o=.d) $(MM_HOST:.o=.d)
+-include $(LIB_TESTS:$(B)/host/lib/%=$(B)/host/lib/tests/host/lib/%.c.d)
+-include $(MM_TESTS:$(B)/host/mm/%=$(B)/host/mm/tests/host/mm/%.c.d)
