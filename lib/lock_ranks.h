@@ -10,6 +10,7 @@ enum lock_rank {
     RANK_GUEST_TABLE = 1, /* guest/guest.c: the table of guests */
     RANK_GUEST,           /* one guest's extents and state */
     RANK_WAITQ,           /* sched/: threads waiting for one event */
+    RANK_THREADS,         /* sched/: the list of all threads and their records */
     RANK_RUNQ,            /* sched/: one CPU's run queue; interrupts off */
     RANK_ZONE,            /* mm/: one zone's maps, lists, claims and counters; sub = zone index */
     RANK_STORE,           /* mm/store.c: one CPU's stores */
