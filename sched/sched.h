@@ -27,6 +27,14 @@ struct thread *thread_create(const char *name, void (*fn)(void *arg), void *arg,
 void thread_start(struct thread *t);
 /* Ends the running thread; its stack is freed by a reaper thread. */
 void thread_exit(void) __attribute__((noreturn));
+/*
+ * fn(arg) is called once t has ended, has left its CPU and its address space for good, and its
+ * stack is freed: by the reaper thread, in thread context, t itself already gone. Before
+ * thread_start(), or by t itself. This is where guest/ may destroy an address space.
+ */
+void thread_on_reaped(struct thread *t, void (*fn)(void *arg), void *arg);
+/* Waits until every thread that has called thread_exit() by now is reaped. For tests. */
+void thread_reap_wait(void);
 struct thread *thread_self(void);
 const char *thread_name(const struct thread *t);
 unsigned thread_cpu(const struct thread *t);
@@ -50,7 +58,9 @@ struct waitq {
 };
 void waitq_init(struct waitq *q, const char *name);
 /*
- * Waits until `cond` is true. The condition is looked at after the thread is queued, so that a
+ * Waits until `cond` is true. thread_interrupt() makes the condition be looked at again, so a
+ * wait that a kill should end names the kill in its condition. The queue must outlive whoever
+ * wakes it: a waiter that sees its condition true at once has not waited for the waker. The condition is looked at after the thread is queued, so that a
  * wake between look and sleep is not lost. cond may be evaluated more than once.
  */
 #define waitq_wait(q, cond)      \
@@ -70,7 +80,22 @@ void waitq_block(struct waitq *q);
 /* Wakes all. May be called with interrupts off, and from interrupt handlers. */
 void waitq_wake_all(struct waitq *q);
 
-/* One line per thread, for a panic and for the prompt: name, CPU, state. */
+/* What a CPU's scheduler has counted; a racy copy. */
+struct sched_stats {
+    unsigned threads;          /* that live on this CPU, the idle thread not counted */
+    unsigned ready;            /* waiting for the CPU now */
+    bool tick_on;              /* more than one is runnable, so slices are cut */
+    u64 switches;              /* since boot */
+    u64 idle_wakes;            /* times that a thread became runnable while the CPU was idle */
+    u64 clears_before_run;     /* frames cleared between the last such wake and its switch */
+    u64 clears_before_run_max; /* the most that ever were: P8 says one */
+    u64 wake_to_run_ns_max;    /* the longest that such a wake took; times prove nothing here */
+};
+void sched_cpu_stats(unsigned cpu, struct sched_stats *out);
+/* Forgets the two maxima of all CPUs, so that a test sees only its own. */
+void sched_stats_reset(void);
+
+/* One line per thread, for the prompt: name, CPU, state. Thread context. */
 void sched_dump(void (*say)(const char *line));
 
 #endif

@@ -1,0 +1,63 @@
+/*
+ * Sleeping for a time, without a tick: each CPU has a list of its sleepers by deadline and one
+ * timer, armed for the earliest.
+ *
+ * Owns runq.sleepers, guarded by the run queue lock. A sleeper is always on the list of its own
+ * CPU, and only that CPU arms its timer; a stranger may take a sleeper off the list
+ * (thread_interrupt()), which leaves the timer armed for nobody: one early look, no harm.
+ *
+ * Next: waitq.c, waiting for an event.
+ */
+#include "sched/thread.h"
+
+static void sleep_arm_locked(struct runq *rq)
+{
+    u64 deadline = 0;
+    if (!list_empty(&rq->sleepers))
+        deadline = container_of(rq->sleepers.next, struct thread, sleep)->deadline;
+    timer_arm(deadline);
+}
+
+void sleep_expire_locked(struct runq *rq)
+{
+    if (list_empty(&rq->sleepers))
+        return;
+    u64 now = time_ns();
+    list_for_each_safe(it, tmp, &rq->sleepers)
+    {
+        struct thread *t = container_of(it, struct thread, sleep);
+        if (t->deadline > now)
+            break;
+        list_remove(&t->sleep);
+        if (t->state == THREAD_BLOCKED)
+            runq_make_ready_locked(rq, t);
+    }
+    /* Also if nobody was due: the timer may have come early, and it comes only once. */
+    sleep_arm_locked(rq);
+}
+
+void thread_sleep(u64 ns)
+{
+    struct thread *t = thread_self();
+
+    ASSERT(preempt_count() == 0);
+    preempt_disable(); /* as in runq_schedule(): every switch at the same depth */
+    struct runq *rq = runq_this();
+    bool irqs = spin_lock_irqsave(&rq->lock);
+    if (!t->interrupted) {
+        t->deadline = time_ns() + ns;
+        struct list *pos = rq->sleepers.next;
+        while (pos != &rq->sleepers &&
+               container_of(pos, struct thread, sleep)->deadline <= t->deadline)
+            pos = pos->next;
+        list_insert_before(pos, &t->sleep);
+        if (rq->sleepers.next == &t->sleep)
+            sleep_arm_locked(rq);
+        t->state = THREAD_BLOCKED;
+        runq_switch_locked(rq);
+        list_remove(&t->sleep); /* still there if it was thread_interrupt() that woke us */
+    }
+    t->interrupted = false;
+    spin_unlock_irqrestore(&rq->lock, irqs);
+    preempt_enable();
+}
