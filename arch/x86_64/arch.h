@@ -175,6 +175,12 @@ int aspace_unmap(struct aspace *as, u64 va, unsigned order);
 pfn_t aspace_walk(const struct aspace *as, u64 va, enum prot prot);
 /* Flushes [va, va + bytes) of this space from every CPU that may hold it; waits for them. */
 void aspace_flush(struct aspace *as, u64 va, u64 bytes);
+/*
+ * This CPU loads the kernel's own root, which drops every translation of the space that it was
+ * in. The running thread has set its arch_thread's cr3 to 0 before, so that no switch brings the
+ * old one back. How a guest's thread leaves, before it gives the guest's memory back.
+ */
+void aspace_leave(void);
 /* Frees the tables. No CPU runs in it any more: each has loaded another CR3 since. */
 void aspace_destroy(struct aspace *as);
 /* Enters ring 3 for the first time at entry with this stack and argument registers. */
