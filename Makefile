@@ -50,7 +50,7 @@ HOST_PROGRAMS = $(LIB_TESTS) $(MM_TESTS)
 # ---- goals that people type --------------------------------------------------------------------
 .PHONY: help run test test-host soak iso list doctor fmt lint gdb clean images host-programs
 help:
-	@sed -n 's/^## //p' Makefile
+	@sed -n 's/^## \{0,1\}//p' Makefile
 
 ## make run        boot in QEMU and tell the story; with a terminal, then the prompt
 run:
@@ -63,7 +63,7 @@ run:
 test:
 	$(NEED) python build hosted run uefi
 	@$(PY) tools/test.py --check
-	$(if $(DRYRUN),,$(BUILD) images $(if $(T),,host-programs))
+	$(if $(DRYRUN),,$(BUILD) images $(if $(filter-out all host host.%,$(T)),,host-programs))
 	@$(PY) tools/test.py all
 
 ## make test-host  only the tests that run on this machine, with ASan and UBSan
@@ -113,7 +113,7 @@ doctor:
 clean:
 	rm -rf $(B)
 
-## 
+##
 ## Knobs: CPUS=4 NODES=2 MEM=1G FIRMWARE=bios|uefi|pvh ACCEL=tcg|kvm APPEND='words'
 ##        GDB=1 (wait for a debugger)  DRYRUN=1 (say the QEMU line)  V=1 (say every command)
 ##        TIMEOUT=seconds  T=suite.case  SEED=number  N=rounds

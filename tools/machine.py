@@ -1,0 +1,305 @@
+"""The machine that Limpid boots in: a QEMU command line, and what its end means.
+
+Machine says what is wanted (CPUs, nodes, memory, firmware, words for the kernel), command() puts
+it into QEMU's language, Boot runs it under a time limit, ending_of() names how it ended.
+Used by run.py (for people), test.py and outside.py. Next: console.py, ktap.py.
+"""
+import ctypes
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ELF = "build/limpid.elf"
+ISO = "build/limpid.iso"
+GUESTS = "build/guests.cpio"
+
+FIRMWARES = ("bios", "uefi", "pvh")
+ACCELS = ("tcg", "kvm")
+OVMF = (
+    "/usr/share/OVMF/OVMF_CODE_4M.fd",
+    "/usr/share/OVMF/OVMF_CODE.fd",
+    "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+)
+MIB = 1 << 20
+SPARSE_ABOVE = 4096  # MiB: beyond this the host's memory is not promised, only touched
+MAX_NODES = 64       # arch.h
+CMDLINE_MAX = 2047   # lib/bootinfo.h, without the NUL
+
+
+class Wrong(Exception):
+    """A knob or an environment that cannot work; the text is the one line that people see."""
+
+
+def number(name, text, low, high):
+    if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
+        raise Wrong(f"{name}={text}: expected a whole number from {low} to {high}")
+    return int(text)
+
+
+def one_of(name, text, choices):
+    if text not in choices:
+        raise Wrong(f"{name}={text}: expected one of {', '.join(choices)}")
+    return text
+
+
+def flag(name, text):
+    if text not in ("", "0", "1"):
+        raise Wrong(f"{name}={text}: expected 1, or nothing")
+    return text == "1"
+
+
+def size_mib(name, text):
+    m = re.fullmatch(r"([0-9]+)([MGT])i?B?", text, re.IGNORECASE)
+    if not m:
+        raise Wrong(f"{name}={text}: expected a size like 512M, 2G or 1T")
+    return int(m[1]) << {"M": 0, "G": 10, "T": 20}[m[2].upper()]
+
+
+class Machine:
+    """What is wanted. Sizes in MiB."""
+
+    def __init__(self, cpus=4, nodes=2, mem=1024, firmware="bios", accel="tcg", words="",
+                 slit=True):
+        self.cpus, self.nodes, self.mem = cpus, nodes, mem
+        self.firmware, self.accel, self.words = firmware, accel, words
+        self.slit = slit
+        self.ram_dir = None  # a directory: RAM is files there, one a node (outside.py)
+        self.gdb = False
+        self.serial = "stdio"
+        self.check()
+
+    @classmethod
+    def from_knobs(cls, env=os.environ):
+        """The knobs of the Makefile; an empty one is its default."""
+        def get(name):
+            return env.get(name, "").strip()
+        m = cls(
+            cpus=number("CPUS", get("CPUS") or "4", 1, 255),
+            nodes=number("NODES", get("NODES") or "2", 1, MAX_NODES),
+            mem=size_mib("MEM", get("MEM") or "1G"),
+            firmware=one_of("FIRMWARE", get("FIRMWARE") or "bios", FIRMWARES),
+            accel=one_of("ACCEL", get("ACCEL") or "tcg", ACCELS),
+            words=get("APPEND"),
+        )
+        m.gdb = flag("GDB", get("GDB"))
+        return m
+
+    def check(self):
+        if self.mem // self.nodes < 32:
+            raise Wrong(f"MEM={self.mem}M NODES={self.nodes}: expected at least 32M a node")
+        if self.mem > 960 * 1024:
+            raise Wrong(f"MEM={self.mem}M: expected at most 960G (QEMU's 40 physical bits)")
+        if any(c in self.words for c in "\n\r\0"):
+            raise Wrong("APPEND: expected one line")
+        if len(self.words.encode()) > CMDLINE_MAX - 64:
+            raise Wrong(f"APPEND: expected at most {CMDLINE_MAX - 64} bytes")
+
+    def kernel_words(self):
+        # Memory that the host only lends must not be scrubbed without need: it would be taken.
+        hold = self.mem > SPARSE_ABOVE and not re.search(r"(^|\s)scrub=", self.words)
+        return (self.words + (" scrub=hold" if hold else "")).strip()
+
+    def knobs(self):
+        """As one types them."""
+        return f"CPUS={self.cpus} NODES={self.nodes} MEM={self.mem}M FIRMWARE={self.firmware}"
+
+    def node_mem(self, node):
+        """MiB; an even number of MiB each, the first node takes the rest."""
+        each = self.mem // self.nodes // 2 * 2
+        return self.mem - each * (self.nodes - 1) if node == 0 else each
+
+    def node_cpus(self, node):
+        """Evenly; with fewer CPUs than nodes, the last nodes are memory only."""
+        nodes = min(self.nodes, self.cpus)
+        if node >= nodes:
+            return range(0)
+        return range(node * self.cpus // nodes, (node + 1) * self.cpus // nodes)
+
+    def ram_object(self, node, mib):
+        if self.ram_dir:
+            path = os.path.join(self.ram_dir, f"ram{node}")
+            return (f"memory-backend-file,id=ram{node},size={mib}M,mem-path={path},"
+                    "share=on,discard-data=on")
+        sparse = ",reserve=off" if self.mem > SPARSE_ABOVE else ""
+        return f"memory-backend-ram,id=ram{node},size={mib}M{sparse}"
+
+    def command(self):
+        """QEMU's command line as a list."""
+        c = ["qemu-system-x86_64", "-machine", "q35", "-accel", self.accel]
+        # MONITOR off: with it OVMF parks its CPUs in MWAIT, which under TCG never sleeps.
+        c += ["-cpu", "max,-monitor", "-smp", str(self.cpus), "-m", f"{self.mem}M"]
+        if self.nodes == 1:
+            if self.ram_dir or self.mem > SPARSE_ABOVE:
+                c += ["-object", self.ram_object(0, self.mem), "-machine", "memory-backend=ram0"]
+        else:
+            for n in range(self.nodes):
+                c += ["-object", self.ram_object(n, self.node_mem(n))]
+                cpus = self.node_cpus(n)
+                c += ["-numa", f"node,nodeid={n},memdev=ram{n}" +
+                      (f",cpus={cpus[0]}-{cpus[-1]}" if cpus else "")]
+            if self.slit:  # QEMU makes a SLIT only when told distances: a ring of nodes
+                for a in range(self.nodes):
+                    for b in range(a):
+                        hops = min(a - b, self.nodes - (a - b))
+                        c += ["-numa", f"dist,src={a},dst={b},val={min(11 + 10 * hops, 254)}"]
+        c += ["-net", "none", "-display", "none", "-no-reboot",
+              "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
+        if self.serial == "terminal":  # Ctrl-A X ends QEMU, Ctrl-A H says what else there is
+            c += ["-serial", "mon:stdio"]
+        else:
+            c += ["-monitor", "none", "-serial", self.serial]
+        words = self.kernel_words()
+        if self.firmware == "pvh":
+            c += ["-kernel", ELF, "-initrd", GUESTS]
+            if words:
+                c += ["-append", words]
+        else:
+            if self.firmware == "uefi":
+                c += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={ovmf()}"]
+            c += ["-cdrom", ISO]
+            if words:  # in QEMU's option lists a comma is written twice
+                c += ["-fw_cfg",
+                      "name=opt/limpid/cmdline,string=" + words.replace(",", ",,")]
+        if self.gdb:
+            c += ["-S", "-gdb", "tcp::1234"]
+        return c
+
+    def check_host(self):
+        """What only this machine can answer, before QEMU answers it worse."""
+        if not shutil.which("qemu-system-x86_64"):
+            raise Wrong("qemu-system-x86_64 is not there: make doctor says how to get it")
+        if self.accel == "kvm" and not os.access("/dev/kvm", os.W_OK):
+            raise Wrong("ACCEL=kvm: /dev/kvm cannot be written here; expected tcg")
+        if self.firmware == "uefi":
+            ovmf()
+
+
+def ovmf():
+    for path in OVMF:
+        if os.path.exists(path):
+            return path
+    raise Wrong("FIRMWARE=uefi: no OVMF_CODE*.fd here (Debian package ovmf)")
+
+
+def shell_line(command):
+    return " ".join(shlex.quote(word) for word in command)
+
+
+# What the kernel writes to isa-debug-exit (arch.h, enum exit_code) leaves QEMU as value * 2 + 1.
+ENDINGS = {
+    0x10 * 2 + 1: ("pass", "left with EXIT_PASS"),
+    0x11 * 2 + 1: ("fail", "left with EXIT_FAIL"),
+    0x12 * 2 + 1: ("panic", "the kernel panicked"),
+    0x13 * 2 + 1: ("harness", "left with EXIT_HARNESS: the tests themselves went wrong"),
+    0x14 * 2 + 1: ("nothing-ran", "no test has that name"),
+}
+
+
+def ending_of(status, timed_out=False):
+    """(word, sentence) for how a boot ended."""
+    if timed_out:
+        return "hang", "no end within the time limit"
+    if status in ENDINGS:
+        return ENDINGS[status]
+    if status == 0:
+        return "crash", "QEMU left with status 0: a triple fault, or it was closed by hand"
+    if status < 0:
+        return "qemu", f"QEMU was ended by signal {-status}"
+    return "qemu", f"QEMU itself failed with status {status}"
+
+
+LIBC = ctypes.CDLL(None)  # loaded here: between fork and exec is no time for it
+PR_SET_PDEATHSIG, PR_SET_THP_DISABLE = 1, 41  # linux/prctl.h
+
+
+def before_exec(sparse):
+    """In the child. QEMU must not outlive the runner, and where memory is sparse, one touched
+    page must not take 2 MiB of the host."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if sparse:
+        LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+class Boot:
+    """A QEMU that runs. It dies with this object: `with Boot(machine, 60) as boot: ...`"""
+
+    def __init__(self, machine, seconds, **popen):
+        self.machine = machine
+        self.deadline = time.monotonic() + seconds if seconds else None
+        self.timed_out = False
+        if os.environ.get("V") == "1":
+            print("  QEMU    " + shell_line(machine.command()), flush=True)
+        self.process = subprocess.Popen(
+            machine.command(), cwd=ROOT,
+            preexec_fn=lambda: before_exec(machine.mem > SPARSE_ABOVE), **popen)
+
+    def left(self):
+        """Seconds until the limit, None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def wait(self):
+        """QEMU's status; past the limit it is ended, and timed_out is set."""
+        try:
+            self.process.wait(self.left())
+        except subprocess.TimeoutExpired:
+            self.timed_out = True
+            self.end()
+        return self.process.returncode
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(3)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def ending(self):
+        return ending_of(self.process.returncode, self.timed_out)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+
+def boot_to_text(machine, seconds):
+    """One boot without input: (ending word, its sentence, the serial text, seconds it took)."""
+    machine.check_host()
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as out:
+        with Boot(machine, seconds, stdin=subprocess.DEVNULL, stdout=out,
+                  stderr=subprocess.STDOUT) as boot:
+            boot.wait()
+            word, sentence = boot.ending()
+        out.seek(0)
+        text = plain(out.read().decode("utf-8", "replace"))
+    return word, sentence, text, time.monotonic() - started
+
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>cM78]")
+
+
+def plain(text):
+    """Serial text as lines: no terminal escapes (GRUB and firmware draw), no carriage returns."""
+    return ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def main_guard(main):
+    """Runs main(): its result is the exit status, Wrong becomes one line and status 2."""
+    try:
+        sys.exit(main())
+    except Wrong as wrong:
+        print(f"limpid: {wrong}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

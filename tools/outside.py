@@ -1,0 +1,183 @@
+"""The outside proof: the guest's RAM is files on the host, so the host can look for itself.
+
+secret     a guest fills its memory with a secret: the files hold it (so the search can find).
+           Killed and scrubbed: no two secrets in a row are left anywhere in the files.
+unscrubbed the same with scrub=off: killed, and all of it is still there. The control.
+prober     started at once after the kill, mid-scrub, in more than half of that node's memory.
+"""
+import os
+import random
+import re
+import shutil
+import string
+import tempfile
+import time
+
+from console import Console, Lost
+from machine import MIB, Machine
+
+NODE_MIB = 512  # of each of two nodes
+GUEST_MIB = 256
+PROBER_MIB = 320
+LIMIT = 120
+COVERED = 0.90
+
+
+class Unproven(Exception):
+    """The proof did not hold; the text says how."""
+
+
+class RamDir:
+    """A directory for RAM files: in shared memory if there is room, else a temporary one."""
+
+    def __enter__(self):
+        where = None
+        try:
+            if shutil.disk_usage("/dev/shm").free > 3 * NODE_MIB * MIB:
+                where = "/dev/shm"
+        except OSError:
+            pass
+        self.path = tempfile.mkdtemp(prefix="limpid-ram-", dir=where)
+        return self.path
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.path)
+
+
+def count(ram_dir, pattern):
+    """How often it stands in the RAM, counted without overlap. A hole in a file is zeroes."""
+    total = 0
+    for name in sorted(os.listdir(ram_dir)):
+        with open(os.path.join(ram_dir, name), "rb") as ram:
+            rest = b""  # too short to hold the pattern, long enough to hold all but its end
+            while chunk := ram.read(16 * MIB):
+                chunk = rest + chunk
+                total += chunk.count(pattern)
+                rest = chunk[1 - len(pattern):]
+    return total
+
+
+def covered(ram_dir, secret):
+    """The part of the guest's memory that the repeated secret fills."""
+    pattern = secret.encode() * 4
+    return count(ram_dir, pattern) * len(pattern) / (GUEST_MIB * MIB)
+
+
+def new_secret(seed):
+    letters = string.ascii_letters + string.digits
+    return "".join(random.Random(seed).choice(letters) for _ in range(16))
+
+
+def machine_for(words, ram_dir):
+    m = Machine(cpus=4, nodes=2, mem=2 * NODE_MIB, firmware="pvh",
+                words=("console=plain " + words).strip())
+    m.ram_dir = ram_dir
+    return m
+
+
+def start_secretive(console, secret):
+    """Starts it and waits, from outside, until it has filled its memory. Its id."""
+    console.send(f"start secretive mem={GUEST_MIB}M node=1 secret={secret} linger &")
+    ident = console.expect(r"guest (\d+) secretive started")[1]
+    console.prompt()
+    return ident
+
+
+def wait_filled(console, secret):
+    ram_dir = console.machine.ram_dir
+    part = covered(ram_dir, secret)
+    while part < COVERED and console.left() > 0:
+        console.read(0.2)
+        part = covered(ram_dir, secret)
+    if part < COVERED:
+        raise Unproven(f"the secret covers {part:.1%} of the guest's memory, "
+                       f"expected at least {COVERED:.0%}")
+    # Wait until it has stopped growing too: the guest sleeps then.
+    while console.left() > 0:
+        time.sleep(0.2)
+        again = covered(ram_dir, secret)
+        if again == part:
+            return part
+        part = again
+    raise Unproven("the guest never came to rest")
+
+
+def prove_secret(seed):
+    """What was seen, as one sentence."""
+    secret = new_secret(seed)
+    with RamDir() as ram, Console(machine_for("", ram), LIMIT) as console:
+        try:
+            console.prompt()
+            ident = start_secretive(console, secret)
+            before = wait_filled(console, secret)
+            console.command(f"kill {ident}")
+            console.command("wait clean")
+            left = count(ram, (secret * 2).encode())
+            if left:
+                raise Unproven(f"{left} repeated secrets are left after `wait clean`")
+            console.off()
+        except (Lost, Unproven) as wrong:
+            raise with_tail(wrong, console)
+    return f"covered {before:.1%} while it lived, 0 left after the scrub"
+
+
+def prove_unscrubbed(seed):
+    secret = new_secret(seed)
+    with RamDir() as ram, Console(machine_for("scrub=off", ram), LIMIT) as console:
+        try:
+            console.prompt()
+            ident = start_secretive(console, secret)
+            before = wait_filled(console, secret)
+            console.command(f"kill {ident}")
+            wait_dead(console, ident)
+            time.sleep(1)  # time enough for a scrubber that should not be there
+            after = covered(ram, secret)
+            if after < before * 0.999:
+                raise Unproven(f"scrub=off, but {before:.1%} became {after:.1%} after the kill")
+            console.off()
+        except (Lost, Unproven) as wrong:
+            raise with_tail(wrong, console)
+    return f"scrub=off: covered {before:.1%} alive, {after:.1%} after its death"
+
+
+def wait_dead(console, ident):
+    """Until the prompt's list says that its memory is back."""
+    while console.left() > 0:
+        text = console.command("guests")
+        line = next((l for l in text.split("\n") if re.match(rf"\s*{ident}\s", l)), "")
+        if not line or "dead" in line:
+            return
+    raise Unproven(f"guest {ident} never died")
+
+
+def prove_prober(rounds, seed):
+    """Kill and probe, `rounds` times in one boot; each time over all of the dead one's memory."""
+    frames = PROBER_MIB * MIB // 4096
+    with RamDir() as ram, Console(machine_for("", ram), LIMIT + 20 * rounds) as console:
+        try:
+            console.prompt()
+            for i in range(rounds):
+                secret = new_secret(f"{seed}.{i}")
+                ident = start_secretive(console, secret)
+                wait_filled(console, secret)
+                # In one write: the prober is asked for while the idle CPUs still scrub.
+                console.send(f"kill {ident}\nstart prober mem={PROBER_MIB}M node=1")
+                m = console.expect(r"prober: (\d+) leaks in (\d+) frames")
+                if m[1] != "0":
+                    raise Unproven(f"round {i + 1}: {m[0]}")
+                if int(m[2]) < frames:
+                    raise Unproven(f"round {i + 1}: {m[0]}, expected at least {frames} frames")
+                console.prompt()  # of kill
+                console.prompt()  # of start: the prober's memory is back
+            console.off()
+        except (Lost, Unproven) as wrong:
+            raise with_tail(wrong, console)
+    return f"{rounds} rounds of {frames} frames, 0 leaks"
+
+
+def with_tail(wrong, console):
+    tail = "\n".join("    | " + line for line in console.text.rstrip().split("\n")[-15:])
+    return Unproven(f"{wrong}\n{tail}")
+
+
+assert PROBER_MIB > NODE_MIB / 2

@@ -1,0 +1,321 @@
+"""`make test`: every test there is, one line a boot or program, and one line of counts at the end.
+
+    test.py all        what T= selects, or everything
+    test.py host       only what runs on this machine
+    test.py soak       N rounds of the suite on the largest machine, and the long proofs
+    test.py list       what T= takes
+    test.py --check    only looks at the knobs
+
+A test is a case in the kernel, a case (or program) on the host, a story, or an outside proof.
+Each failure is followed by the line that runs just it again. Serial logs stay in build/log/.
+"""
+import concurrent.futures
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import ktap
+import outside
+import selftest
+from machine import ROOT, Machine, Wrong, boot_to_text, main_guard, number, shell_line
+
+LOGS = os.path.join(ROOT, "build/log")
+SUITE_LIMIT = 180  # seconds for one boot with tests
+STORY_LIMIT = 120
+HOST_LIMIT = 240
+JOBS = min(2, os.cpu_count() or 1)  # boots at the same time
+TAIL = 25  # serial lines that are shown of a boot that died
+
+
+class Outcome:
+    """What one boot or program came to, and the lines to print about it."""
+
+    def __init__(self, name):
+        self.name = name
+        self.passed = self.failed = self.skipped = 0
+        self.lines = []
+        self.seconds = 0.0
+        self.remark = ""
+
+    def fail(self, text, again):
+        self.failed += 1
+        self.lines += text.split("\n")
+        self.lines.append(f"  again: {again}")
+
+
+def save_log(name, text):
+    os.makedirs(LOGS, exist_ok=True)
+    path = os.path.join(LOGS, re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") + ".txt")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    return os.path.relpath(path, ROOT)
+
+
+def tail(text):
+    return "\n".join("  | " + line for line in text.rstrip().split("\n")[-TAIL:])
+
+
+# ---- the kernel's own suites ---------------------------------------------------------------------
+def kernel_suite(name, machine, selector, seed):
+    out = Outcome(name)
+    machine.words = f"console=plain test={selector} seed={seed} {machine.words}".strip()
+    again = f"SEED={seed} {machine.knobs()}"
+    ending, sentence, text, out.seconds = boot_to_text(machine, SUITE_LIMIT)
+    log = save_log(name, text)
+    report, reasons = ktap.judge(text, ending, sentence)
+    out.passed, out.skipped = report.count("pass"), report.count("skip")
+    for case in report.cases:
+        if case.status == "fail":
+            notes = "".join(f"\n  # {note}" for note in case.notes[-12:])
+            out.fail(f"not ok {case.name}{notes}", f"make test T={case.name} {again}")
+    if reasons:
+        # Not a case that failed but the boot: a panic, a crash, a hang, a plan not kept.
+        last = report.cases[-1].name if report.cases else "none"
+        out.fail("\n".join(f"{name}: {r}" for r in reasons) +
+                 f"\n  last case that ended: {last}; the end of {log}:\n{tail(text)}",
+                 f"make test T={selector} {again}")
+    return out
+
+
+def story(name, machine):
+    """As `make run </dev/null` does it: the story must end with a prober that found nothing."""
+    out = Outcome(name)
+    again = f"make run {machine.knobs()} </dev/null"
+    machine.words = "exit"
+    ending, sentence, text, out.seconds = boot_to_text(machine, STORY_LIMIT)
+    log = save_log(name, text)
+    probes = re.findall(r"prober: (\d+) leaks in (\d+) frames", text)
+    problem = None
+    if ending != "pass":
+        problem = f"{ending}: {sentence}"
+    elif not probes:
+        problem = "no line `prober: K leaks in N frames`"
+    elif any(leaks != "0" for leaks, _ in probes) or int(probes[-1][1]) == 0:
+        problem = f"prober said {probes}"
+    if problem:
+        out.fail(f"{name}: {problem}; the end of {log}:\n{tail(text)}", again)
+    else:
+        out.passed = 1
+        out.remark = f"prober: 0 leaks in {probes[-1][1]} frames"
+    return out
+
+
+def proof(name, prove, *args):
+    out = Outcome(name)
+    started = time.monotonic()
+    try:
+        out.remark = prove(*args)
+        out.passed = 1
+    except outside.Unproven as wrong:
+        out.fail(f"{name}: {wrong}", f"make test T={name} SEED={args[-1]}")
+    out.seconds = time.monotonic() - started
+    return out
+
+
+# ---- on this machine -------------------------------------------------------------------------------
+def host_program(path):
+    """One hosted test. If it speaks KTAP its cases count, else it is one test by its status."""
+    name = "host." + os.path.basename(path)
+    out = Outcome(name)
+    again = "make test T=" + name
+    started = time.monotonic()
+    try:
+        run = subprocess.run([os.path.join(ROOT, path)], cwd=ROOT, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             timeout=HOST_LIMIT, check=False)
+        text, status = run.stdout.decode("utf-8", "replace"), run.returncode
+    except subprocess.TimeoutExpired as hung:
+        text, status = (hung.stdout or b"").decode("utf-8", "replace"), None
+    out.seconds = time.monotonic() - started
+    log = save_log(name, text)
+    if status is None:
+        out.fail(f"{name}: hang: no end within {HOST_LIMIT} s; {log}:\n{tail(text)}", again)
+        return out
+    report = ktap.parse(text)
+    if not report.started:
+        if status == 0:
+            out.passed = 1
+        else:
+            out.fail(f"{name}: status {status}; {log}:\n{tail(text)}", again)
+        return out
+    out.passed, out.skipped = report.count("pass"), report.count("skip")
+    for case in report.cases:
+        if case.status == "fail":
+            notes = "".join(f"\n  # {note}" for note in case.notes[-12:])
+            out.fail(f"not ok {name}: {case.name}{notes}", again)
+    if report.problems or not report.cases or (status != 0) != (report.count("fail") > 0):
+        out.fail(f"{name}: status {status}, {'; '.join(report.problems) or 'disagrees'}; "
+                 f"{log}:\n{tail(text)}", again)
+    return out
+
+
+def tool_tests():
+    out = Outcome("tools")
+    started = time.monotonic()
+    for name, case in selftest.CASES:
+        try:
+            case()
+            out.passed += 1
+        except AssertionError as wrong:
+            out.fail(f"not ok tools.{name}: {wrong}", "make test T=tools")
+    out.seconds = time.monotonic() - started
+    return out
+
+
+def host_programs():
+    """What the Makefile built: one program for each tests/host/{lib,mm}/test_*.c."""
+    found = []
+    for part in ("lib", "mm"):
+        folder = os.path.join(ROOT, "tests/host", part)
+        for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            if re.fullmatch(r"test_\w+\.c", file):
+                found.append(f"build/host/{part}/{file[:-2]}")
+    return found
+
+
+# ---- what is run -----------------------------------------------------------------------------------
+def host_jobs():
+    return [("tools", tool_tests, ())] + [
+        ("host." + os.path.basename(p), host_program, (p,)) for p in host_programs()]
+
+
+def kernel_jobs(seed):
+    """The shapes of machine that every commit boots."""
+    def suite(name, **shape):
+        return name, kernel_suite, (name, Machine(**shape), "all", seed)
+    return [
+        suite("kernel.pvh-1cpu", firmware="pvh", cpus=1, nodes=1, mem=512),
+        suite("kernel.pvh-4cpu-2node", firmware="pvh", cpus=4, nodes=2, mem=1024, slit=False),
+        suite("kernel.bios-4cpu-2node", firmware="bios", cpus=4, nodes=2, mem=1024),
+        suite("kernel.uefi-4cpu-2node", firmware="uefi", cpus=4, nodes=2, mem=1024),
+        suite("kernel.pvh-8cpu-4node", firmware="pvh", cpus=8, nodes=4, mem=2048),
+    ]
+
+
+def story_jobs():
+    return [(f"story.{fw}", story, (f"story.{fw}", Machine(firmware=fw)))
+            for fw in ("bios", "uefi")] + [
+        ("story.pvh-1cpu", story,
+         ("story.pvh-1cpu", Machine(firmware="pvh", cpus=1, nodes=1, mem=512)))]
+
+
+def outside_jobs(seed, rounds):
+    return [
+        ("outside.secret", proof, ("outside.secret", outside.prove_secret, seed)),
+        ("outside.unscrubbed", proof, ("outside.unscrubbed", outside.prove_unscrubbed, seed)),
+        ("outside.prober", proof, ("outside.prober", outside.prove_prober, rounds, seed)),
+    ]
+
+
+def selected_jobs(selector, seed):
+    """T=: one of the runner's own names, a group of them, or cases in the kernel."""
+    own = host_jobs() + story_jobs() + outside_jobs(seed, 3) + kernel_jobs(seed)
+    hits = [job for job in own if job[0] == selector or job[0].startswith(selector + ".")]
+    if hits:
+        return hits
+    if re.match(r"(host|tools|story|outside|kernel)(\.|$)", selector):
+        raise Wrong(f"T={selector}: expected one of " + ", ".join(job[0] for job in own))
+    env = dict(os.environ)
+    env["FIRMWARE"] = env.get("FIRMWARE") or "pvh"  # the fast way in, unless asked
+    machine = Machine.from_knobs(env)
+    return [(selector, kernel_suite, (selector, machine, selector, seed))]
+
+
+def soak_jobs(rounds, seed):
+    jobs = []
+    for i in range(rounds):
+        name = f"soak.{i + 1}"
+        machine = Machine(firmware="pvh", cpus=8, nodes=4, mem=2048)
+        jobs.append((name, kernel_suite, (name, machine, "all", seed + i)))
+    return jobs + outside_jobs(seed, 20) + host_jobs()
+
+
+def run_jobs(jobs):
+    """Runs them, JOBS at a time; prints each as it ends. The exit status."""
+    passed = failed = skipped = 0
+    failures = []
+    printing = threading.Lock()
+    width = max(len(name) for name, _, _ in jobs)
+
+    def one(job):
+        name, function, args = job
+        try:
+            out = function(*args)
+        except (Wrong, OSError) as wrong:
+            out = Outcome(name)
+            out.fail(f"{name}: {wrong}", "make test T=" + name)
+        with printing:
+            counts = f"{out.passed} passed" + (f", {out.failed} FAILED" if out.failed else "") + \
+                (f", {out.skipped} skipped" if out.skipped else "")
+            print(f"{'FAIL' if out.failed else 'ok  '}  {out.name:<{width}}  "
+                  f"{out.seconds:6.1f} s  {counts}" + (f"  ({out.remark})" if out.remark else ""))
+            for line in out.lines:
+                print("      " + line)
+            sys.stdout.flush()
+        return out
+
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        for out in pool.map(one, jobs):
+            passed, failed = passed + out.passed, failed + out.failed
+            skipped += out.skipped
+            failures += [line.strip() for line in out.lines if line.startswith("  again: ")]
+    if failures:
+        print("\nTo run a failure again:")
+        for line in dict.fromkeys(failures):
+            print("  " + line[len("again: "):])
+        print()
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return 1 if failed or not passed else 0
+
+
+# ---- list ------------------------------------------------------------------------------------------
+def list_all():
+    """Suites and cases, read out of tests/*.c: no boot needed to know them."""
+    for file in sorted(os.listdir(os.path.join(ROOT, "tests"))):
+        if not file.endswith(".c"):
+            continue
+        with open(os.path.join(ROOT, "tests", file), encoding="utf-8") as f:
+            source = f.read()
+        for suite, array in re.findall(r"KTEST_SUITE\(\s*(\w+),\s*(\w+)\s*\)", source):
+            body = re.search(r"struct ktest " + array + r"\[\]\s*=\s*\{(.*?)\n\};", source, re.S)
+            for case in re.findall(r"\{\s*(?:\.name\s*=\s*)?\"(\w+)\"", body[1] if body else ""):
+                print(f"{suite}.{case}")
+    for name, _, _ in host_jobs() + story_jobs() + outside_jobs(1, 1) + kernel_jobs(1):
+        print(name)
+    return 0
+
+
+def main():
+    verb = sys.argv[1] if len(sys.argv) > 1 else "all"
+    knob = os.environ.get
+    seed = number("SEED", knob("SEED") or "1", 0, 2**63 - 1)
+    rounds = number("N", knob("N") or "20", 1, 100000)
+    selector = (knob("T") or "").strip()
+    Machine.from_knobs()
+    if selector and not re.fullmatch(r"[\w.,-]+", selector):
+        raise Wrong(f"T={selector}: expected suite, suite.case, or a name that make list gives")
+    if verb == "--check":
+        return 0
+    if verb == "list":
+        return list_all()
+    if verb == "host":
+        jobs = host_jobs()
+    elif verb == "soak":
+        jobs = soak_jobs(rounds, seed)
+    elif verb == "all":
+        jobs = selected_jobs(selector, seed) if selector and selector != "all" else (
+            kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs())
+    else:
+        raise Wrong(f"test.py {verb}: expected all, host, soak or list")
+    if knob("DRYRUN") == "1":
+        for name, function, args in jobs:
+            print(name + (": " + shell_line(args[1].command())
+                          if function in (kernel_suite, story) else ""))
+        return 0
+    return run_jobs(jobs)
+
+
+main_guard(main)
