@@ -22,11 +22,24 @@ static inline u64 fold(u64 level, unsigned k)
     return level & (level >> (1u << k)) & aligned_bits[k + 1];
 }
 
+/*
+ * By halves: how many in each 2 bits, 4 bits, byte, then all bytes summed by the product. Not the
+ * compiler's popcount: without POPCNT that is a call into libgcc, which uses the red zone, and an
+ * interrupt in the kernel overwrites that.
+ */
+static inline unsigned word_count(u64 w)
+{
+    w -= w >> 1 & 0x5555555555555555ULL;
+    w = (w & 0x3333333333333333ULL) + (w >> 2 & 0x3333333333333333ULL);
+    w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+    return (unsigned)(w * 0x0101010101010101ULL >> 56);
+}
+
 unsigned map512_count(const struct map512 *m)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < MAP512_WORDS; i++)
-        n += (unsigned)__builtin_popcountll(m->w[i]);
+        n += word_count(m->w[i]);
     return n;
 }
 
