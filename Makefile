@@ -41,7 +41,6 @@ NEED  := $(if $(DRYRUN),@:,@sh tools/doctor.sh need)
 ELF    := $(B)/limpid.elf
 GUESTS := $(B)/guests.cpio
 ISO    := $(B)/limpid.iso
-HOST_PROGRAMS = $(LIB_TESTS) $(MM_TESTS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -174,8 +173,6 @@ $(ISO): $(ELF) $(GUESTS) iso/grub.cfg
 # ---- the hosted tests --------------------------------------------------------------------------
 # tests/host/lib/test_*.c: the pure parsers. tests/host/mm/test_*.c: mm/ itself, unchanged, over
 # the arch.h of tests/host/port/.
-host-programs: $(HOST_PROGRAMS)
-
 HOST_CFLAGS := -std=gnu11 -O1 -g -pthread -fsanitize=address,undefined -fno-sanitize-recover=all \
                -fno-omit-frame-pointer -Wall -Wextra -Wshadow $(WERROR)
 
@@ -186,6 +183,8 @@ MM_SOURCES := $(wildcard mm/*.c mm/strategy/*.c) lib/map512.c lib/errors.c \
               $(wildcard tests/host/port/*.c)
 MM_HOST   := $(patsubst %,$(B)/host/mm/%.o,$(MM_SOURCES))
 MM_TESTS  := $(patsubst tests/host/mm/%.c,$(B)/host/mm/%,$(wildcard tests/host/mm/test_*.c))
+
+host-programs: $(LIB_TESTS) $(MM_TESTS)
 
 ifneq ($(filter host-programs $(B)/%,$(MAKECMDGOALS)),)
 $(call text_file,$(B)/host/flags.txt,$(CC) $(HOST_CFLAGS) $(MM_SOURCES))

@@ -103,7 +103,8 @@ class Machine:
 
     def kernel_words(self):
         # Memory that the host only lends must not be scrubbed without need: it would be taken.
-        hold = self.mem > SPARSE_ABOVE and not re.search(r"(^|\s)scrub=", self.words)
+        told = re.search(r"(^|\s)scrub=(\S*,)?(on|off|hold)\b", self.words)
+        hold = self.mem > SPARSE_ABOVE and not told
         return (self.words + (" scrub=hold" if hold else "")).strip()
 
     def knobs(self):

@@ -110,7 +110,8 @@ def test_words_reach_every_firmware():
 
 def test_sparse_memory_is_held():
     assert Machine(mem=65536).kernel_words() == "scrub=hold"
-    assert Machine(mem=65536, words="scrub=on").kernel_words() == "scrub=on"
+    assert Machine(mem=65536, words="scrub=eager,on").kernel_words() == "scrub=eager,on"
+    assert Machine(mem=65536, words="scrub=eager").kernel_words() == "scrub=eager scrub=hold"
     assert Machine(mem=4096).kernel_words() == ""
 
 
