@@ -20,9 +20,10 @@ T        ?=
 SEED     ?=
 N        ?=
 V        ?=
-export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V
+export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B
 export PYTHONDONTWRITEBYTECODE = 1
 
+# B=/tmp/mine builds and runs elsewhere.
 B  := build
 CC := gcc
 LD := ld
@@ -38,6 +39,8 @@ JOBS  := $(shell nproc 2>/dev/null || echo 1)
 BUILD  = $(Q)$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 NEED  := $(if $(DRYRUN),@:,@sh tools/doctor.sh need)
 
+# What T= has to be built for: one kind of test needs no other's programs.
+TEST_PARTS := $(if $(filter-out host host.%,$(T)),images,host-programs $(if $(T),,images))
 ELF    := $(B)/limpid.elf
 GUESTS := $(B)/guests.cpio
 ISO    := $(B)/limpid.iso
@@ -62,7 +65,7 @@ run:
 test:
 	$(NEED) python build hosted run uefi
 	@$(PY) tools/test.py --check
-	$(if $(DRYRUN),,$(BUILD) images $(if $(filter-out all host host.%,$(T)),,host-programs))
+	$(if $(DRYRUN)$(filter tools,$(T)),,$(BUILD) $(TEST_PARTS))
 	@$(PY) tools/test.py all
 
 ## make test-host  only the tests that run on this machine, with ASan and UBSan

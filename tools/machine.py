@@ -16,9 +16,10 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ELF = "build/limpid.elf"
-ISO = "build/limpid.iso"
-GUESTS = "build/guests.cpio"
+BUILD = os.environ.get("B") or "build"
+ELF = f"{BUILD}/limpid.elf"
+ISO = f"{BUILD}/limpid.iso"
+GUESTS = f"{BUILD}/guests.cpio"
 
 FIRMWARES = ("bios", "uefi", "pvh")
 ACCELS = ("tcg", "kvm")

@@ -20,9 +20,9 @@ import time
 import ktap
 import outside
 import selftest
-from machine import ROOT, Machine, Wrong, boot_to_text, main_guard, number, shell_line
+from machine import BUILD, ROOT, Machine, Wrong, boot_to_text, main_guard, number, shell_line
 
-LOGS = os.path.join(ROOT, "build/log")
+LOGS = os.path.join(ROOT, BUILD, "log")
 SUITE_LIMIT = 180  # seconds for one boot with tests
 STORY_LIMIT = 120
 HOST_LIMIT = 240
@@ -175,7 +175,7 @@ def host_programs():
         folder = os.path.join(ROOT, "tests/host", part)
         for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if re.fullmatch(r"test_\w+\.c", file):
-                found.append(f"build/host/{part}/{file[:-2]}")
+                found.append(f"{BUILD}/host/{part}/{file[:-2]}")
     return found
 
 
@@ -312,7 +312,7 @@ def main():
     elif verb == "soak":
         jobs = soak_jobs(rounds, seed)
     elif verb == "all":
-        jobs = selected_jobs(selector, seed) if selector and selector != "all" else (
+        jobs = selected_jobs(selector, seed) if selector else (
             kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs(seed))
     else:
         raise Wrong(f"test.py {verb}: expected all, host, soak or list")
