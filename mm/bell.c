@@ -1,0 +1,99 @@
+/*
+ * The bell: see mm/bell.h. Owns the published state of every CPU. Lock-free; the orderings are
+ * the protocol's:
+ *
+ *     A: frees                               B: about to sleep
+ *     dirt into the maps; unlock             xchg(state, ASLEEP)     full fence
+ *     full fence                             may I claim? -> looks at the dirt
+ *     reads states: B asleep -> kick
+ *
+ * One of the two sees the other: either A reads ASLEEP and kicks, or B's look comes after A's
+ * dirt. The same pair with BUSY in the place of ASLEEP covers a CPU that leaves the idle loop:
+ * it publishes BUSY, and then rings for what it leaves behind (rule 14).
+ */
+#include "mm/bell.h"
+
+static u32 states[MAX_CPUS];          /* (a) enum cpu_state */
+static u16 node_cpu[MAX_CPUS];        /* (c) CPUs sorted by node */
+static u16 node_first[MAX_NODES + 1]; /* (c) node n's CPUs: node_cpu[node_first[n] .. [n + 1]) */
+
+void bell_init(void)
+{
+    unsigned n = 0;
+    for (unsigned node = 0; node < MAX_NODES; node++) {
+        node_first[node] = (u16)n;
+        for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+            if (cpu_node(cpu) == node)
+                node_cpu[n++] = (u16)cpu;
+    }
+    node_first[MAX_NODES] = (u16)n;
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        store_relaxed(&states[cpu], CPU_BUSY); /* nobody is in the idle loop yet */
+}
+
+void mm_cpu_state_set(enum cpu_state state)
+{
+    /* Full fence: pairs with the one in bell_ring(). */
+    xchg(&states[cpu_id()], (u32)state);
+}
+
+bool bell_node_busy(unsigned node)
+{
+    for (unsigned n = node_first[node]; n < node_first[node + 1]; n++)
+        if (load_relaxed(&states[node_cpu[n]]) != CPU_BUSY)
+            return false;
+    return true;
+}
+
+/* A sleeping CPU of the node, or MAX_CPUS; *awake: another one is in the idle loop anyway. */
+static unsigned find_sleeper(unsigned node, bool *awake)
+{
+    unsigned sleeper = MAX_CPUS, self = cpu_id();
+    *awake = false;
+    for (unsigned n = node_first[node]; n < node_first[node + 1]; n++) {
+        u32 state = load_relaxed(&states[node_cpu[n]]);
+        if (state == CPU_AWAKE && node_cpu[n] != self)
+            *awake = true;
+        if (state == CPU_ASLEEP)
+            sleeper = node_cpu[n];
+    }
+    return sleeper;
+}
+
+void bell_ring(const struct zone *z)
+{
+    if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled())
+        return;
+    full_fence(); /* the dirt before the states: pairs with mm_cpu_state_set() */
+    if (load_relaxed(&states[cpu_id()]) == CPU_AWAKE && cpu_node(cpu_id()) == z->node)
+        return; /* we are in the idle loop ourselves and will look */
+    /* Home first; with nobody idle there, the nearest node that has somebody (rule 15). */
+    for (unsigned i = 0; i < nr_nodes; i++) {
+        bool awake;
+        unsigned sleeper = find_sleeper(mm_node_near(z->node, i), &awake);
+        if (awake)
+            return; /* looks again before it sleeps */
+        if (sleeper != MAX_CPUS) {
+            cpu_kick(sleeper);
+            return;
+        }
+    }
+    /* All are busy: whoever leaves its thread for the idle loop looks first thing. */
+}
+
+void bell_wake_next(const struct zone *z)
+{
+    bool awake;
+    unsigned sleeper = find_sleeper(z->node, &awake);
+    /* Helpers come in only where nobody is at home, as zone_to_scrub() grants it. */
+    for (unsigned i = 1; i < nr_nodes && sleeper == MAX_CPUS && bell_node_busy(z->node); i++)
+        sleeper = find_sleeper(mm_node_near(z->node, i), &awake);
+    if (sleeper != MAX_CPUS)
+        cpu_kick(sleeper);
+}
+
+void mm_bell_pass_on(void)
+{
+    for (unsigned n = 0; n < mm_zone_count; n++)
+        bell_ring(&mm_zones[n]);
+}

@@ -1,0 +1,42 @@
+/*
+ * Claims: what a scrubbing CPU has taken out of a zone for the time of one scrub step. One slot a
+ * CPU. What is claimed is in no map and on no list: nobody can be standing on it.
+ * Next: mm/scrub.c.
+ */
+#ifndef MM_CLAIM_H
+#define MM_CLAIM_H
+
+#include "mm/zone.h"
+
+struct claim {
+    struct zone *zone;  /* (Z) of that zone; NULL: nothing claimed. Read unlocked to find out
+                           whether it can be ours: it becomes ours only under our lock */
+    u32 pb;             /* (Z) */
+    u32 since;          /* (Z) the age of the dirt, kept for what comes back dirty (rule 17) */
+    struct map512 mask; /* (Z) */
+    u32 cleared;        /* (a) frames cleared so far: relaxed, for counting only */
+    u32 mark;           /* (Z) `cleared` when the gate was shut */
+    bool marked;        /* (Z) */
+};
+
+/*
+ * Claims the dirty free frames of one pageblock for this CPU, the next one in its own order.
+ * False if the gate is shut or nothing is dirty. Zone lock; preemption off till the return.
+ */
+bool claim_take_locked(struct zone *z);
+/* Gives this CPU's claim back; of its frames those in `cleared` are clean now. Zone lock. */
+void claim_return_locked(struct zone *z, const struct map512 *cleared);
+/* This CPU's slot. */
+struct claim *claim_own(void);
+
+/* True if a claim holds one of these frames of pageblock i. Zone lock. */
+bool claim_holds_locked(const struct zone *z, u32 i, const struct map512 *frames);
+/* True if a run of `order` would be free once every claim of the zone was back. Zone lock. */
+bool claim_would_serve_locked(const struct zone *z, unsigned order);
+/* The gate has just been shut: notes how far each claim has come. Zone lock. */
+void claim_mark_locked(struct zone *z);
+
+/* For the walker: the slot of a CPU. */
+const struct claim *claim_of_cpu(unsigned cpu);
+
+#endif

@@ -1,0 +1,89 @@
+/*
+ * The way of a freed frame, first half: from its owner into the maps, dirty. Metadata only (P7):
+ * one frame goes into this CPU's write-behind buffer, a block into its pageblock's map, a large
+ * block into its gigablock's map in a few words. Then the bell. Next: mm/scrub.c.
+ */
+#include "mm/bell.h"
+#include "mm/gigablock.h"
+#include "mm/store.h"
+#include "mm/strategy/strategy.h"
+
+static void free_frames_locked(struct zone *z, u32 i, const struct map512 *frames, bool dirty)
+{
+    static const struct map512 none;
+    pageblock_check_owned_locked(z, i, frames);
+    z->outside -= map512_count(frames);
+    pageblock_put_locked(z, i, *frames, dirty ? frames : &none, now_ms());
+}
+
+static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
+{
+    u32 i = zone_pb(z, pfn);
+    spin_lock(&z->lock);
+    ASSERT(z->outside >= 1ULL << order);
+    if (order < ORDER_PAGEBLOCK) {
+        struct map512 frames = map512_range((unsigned)(pfn % 512), 1u << order);
+        free_frames_locked(z, i, &frames, dirty);
+    } else {
+        z->outside -= 1ULL << order;
+        gigablock_put_locked(z, i, order, dirty, now_ms());
+    }
+    spin_unlock_keep_preempt_off(&z->lock);
+    if (dirty)
+        bell_ring(z);
+    preempt_enable();
+}
+
+void mm_free(pfn_t pfn, unsigned order)
+{
+    struct zone *z = zone_of(pfn);
+    if (!z || order > ORDER_MAX || !IS_ALIGNED(pfn, 1ULL << order) ||
+        pfn + (1ULL << order) > z->end)
+        panic("mm: free of what is no block: pfn 0x%llx, order %u", (unsigned long long)pfn, order);
+
+    const struct strategy *s = strategy_now();
+    bool dirty = !(s->before_free && s->before_free(pfn, 1ULL << order));
+    if (order > 0 || !dirty) {
+        free_block(z, pfn, order, dirty);
+        return;
+    }
+    preempt_disable();
+    while (!store_push(pfn))
+        store_flush();
+    preempt_enable();
+}
+
+/* The frames of one pageblock that are in one zone. */
+static void free_mask(struct zone *z, pfn_t first, const struct map512 *frames)
+{
+    const struct strategy *s = strategy_now();
+    bool dirty = true;
+    if (s->before_free) {
+        map512_for_each(bit, frames) dirty = !s->before_free(first + bit, 1);
+    }
+    spin_lock(&z->lock);
+    ASSERT(z->outside >= map512_count(frames));
+    free_frames_locked(z, zone_pb(z, first), frames, dirty);
+    spin_unlock_keep_preempt_off(&z->lock);
+    if (dirty)
+        bell_ring(z);
+    preempt_enable();
+}
+
+void mm_free_mask(pfn_t first, const struct map512 *frames)
+{
+    struct map512 left = *frames;
+    unsigned bit;
+    ASSERT(IS_ALIGNED(first, 512));
+    /* A pageblock in which two nodes meet belongs to two zones. */
+    while ((bit = map512_next(&left, 0)) != MAP512_NONE) {
+        struct zone *z = zone_of(first + bit);
+        if (!z)
+            panic("mm: free of pfn 0x%llx, which is no memory", (unsigned long long)(first + bit));
+        u64 end = MIN(z->end - first, 512ULL);
+        struct map512 part = map512_range(bit, (unsigned)end - bit);
+        map512_and(&part, &left);
+        free_mask(z, first, &part);
+        map512_andnot(&left, &part);
+    }
+}

@@ -1,0 +1,126 @@
+/*
+ * The upper storey: see mm/gigablock.h. Next: mm/take.c.
+ */
+#include "mm/gigablock.h"
+
+static struct map512 view_of(const struct gigablock *g, enum pb_view view)
+{
+    struct map512 m = g->free;
+    if (view == VIEW_CLEAN)
+        map512_andnot(&m, &g->dirty);
+    else if (view == VIEW_DIRTY)
+        map512_and(&m, &g->dirty);
+    return m;
+}
+
+u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
+{
+    int k = (int)order - ORDER_PAGEBLOCK;
+    for (unsigned n = 0; n < z->nr_gigs; n++) {
+        struct gigablock *g = &z->gig[n];
+        signed char *limit = view == VIEW_CLEAN ? &g->limit_clean : &g->limit_any;
+        if (*limit < k)
+            continue;
+        struct map512 m = view_of(g, view);
+        unsigned bit = map512_find(&m, (unsigned)k);
+        if (bit != MAP512_NONE)
+            return (u32)((z->first_gib + n) * 512 + bit - z->first_pb);
+        if (view != VIEW_DIRTY) /* which shares limit_any, and proves nothing about the rest */
+            *limit = (signed char)(k - 1);
+    }
+    return PB_NONE;
+}
+
+void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt)
+{
+    unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
+    struct gigablock *g = zone_pb_gig(z, i, &first);
+    struct map512 run = map512_range(first, count), mixed = run;
+    ASSERT(spin_held(&z->lock));
+    ASSERT(map512_within(&run, &g->free));
+
+    dirt->map = dirt->all = run;
+    map512_and(&dirt->map, &g->dirty);
+    map512_and(&dirt->all, &g->all);
+    unsigned nr_dirty = 512 * map512_count(&dirt->all);
+
+    map512_and(&mixed, &g->part);
+    map512_for_each(bit, &mixed)
+    {
+        /*
+         * A mixed pageblock, or a plain one that an emptied store still names. The dirty map
+         * stays as it is: it is the taker's until he gives the block back.
+         */
+        struct pageblock *pb = &z->pb[i + (bit - first)];
+        nr_dirty += pb->nr_dirty;
+        if (pb->nr_free)
+            pageblock_empty_locked(z, i + (bit - first));
+    }
+    map512_andnot(&g->free, &run);
+    map512_andnot(&g->dirty, &run);
+    map512_andnot(&g->all, &run);
+    zone_note_dirt(z, g);
+    zone_count(z, -(s64)(512 * (u64)count), -(s64)nr_dirty);
+    if (order == ORDER_PAGEBLOCK && map512_test(&dirt->map, first)) {
+        /* One pageblock: the caller wants frames. */
+        if (map512_test(&dirt->all, first))
+            map512_fill(&dirt->map);
+        else
+            dirt->map = z->pb[i].dirty;
+    }
+}
+
+/* Pageblock by pageblock: some of them are watched (claims, stores or bad frames). */
+static void put_one_by_one(struct zone *z, u32 i, unsigned count, bool dirty, u32 since)
+{
+    struct map512 all, none = {{0}};
+    map512_fill(&all);
+    for (unsigned n = 0; n < count; n++) {
+        pageblock_check_owned_locked(z, i + n, &all);
+        pageblock_put_locked(z, i + n, all, dirty ? &all : &none, since);
+    }
+}
+
+void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since)
+{
+    unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
+    struct gigablock *g = zone_pb_gig(z, i, &first);
+    struct map512 run = map512_range(first, count);
+    ASSERT(spin_held(&z->lock));
+    if (map512_meets(&run, &g->free))
+        panic("mm: double free of the block of order %u at pfn 0x%llx (node %u)", order,
+              (unsigned long long)zone_pb_pfn(z, i), z->node);
+    if (unlikely(z->nr_bad) || map512_meets(&run, &g->part)) {
+        put_one_by_one(z, i, count, dirty, since);
+        return;
+    }
+    map512_or(&g->free, &run);
+    g->limit_any = MAP512_ORDER;
+    if (dirty) {
+        map512_or(&g->dirty, &run);
+        map512_or(&g->all, &run);
+        z->dirty_gigs |= 1ULL << (g - z->gig);
+        for (unsigned n = 0; n < count; n++)
+            g->since[first + n] = since;
+    } else {
+        g->limit_clean = MAP512_ORDER;
+    }
+    zone_count(z, 512 * (s64)count, dirty ? 512 * (s64)count : 0);
+}
+
+u32 gigablock_next_dirty_locked(const struct zone *z, u32 from)
+{
+    if (z->dirty_gigs == 0)
+        return PB_NONE;
+    unsigned bit, start = (unsigned)(zone_pb_gig(z, from, &bit) - z->gig);
+    /* The gigablock we start in is looked at twice: from `bit` on, and at last from its start. */
+    for (unsigned n = 0; n <= z->nr_gigs; n++) {
+        unsigned gi = (start + n) % z->nr_gigs;
+        if (!(z->dirty_gigs >> gi & 1))
+            continue;
+        unsigned found = map512_next(&z->gig[gi].dirty, n == 0 ? bit : 0);
+        if (found != MAP512_NONE)
+            return (u32)((z->first_gib + gi) * 512 + found - z->first_pb);
+    }
+    return PB_NONE;
+}

@@ -1,0 +1,33 @@
+/*
+ * The upper storey: 512 pageblocks of one GiB; blocks of orders 9 to 18 are aligned runs of its
+ * bits. Freeing a GiB is a few words here and touches no pageblock. All calls: zone lock held.
+ */
+#ifndef MM_GIGABLOCK_H
+#define MM_GIGABLOCK_H
+
+#include "mm/pageblock.h"
+
+/* What a taker has to clear of the block it took, as it was when it was taken. */
+struct dirt {
+    /* Blocks up to order 9: dirty frames of its pageblock. Above: its dirty pageblocks. */
+    struct map512 map;
+    /* Above order 9: of those, the wholly dirty ones; for the others pageblock.dirty tells. */
+    struct map512 all;
+};
+
+/*
+ * A run of order 9 to 18 whose pageblocks are wholly free, and with VIEW_CLEAN clean: the index
+ * of its first pageblock, or PB_NONE. Whole pageblocks for smaller orders too (order 9).
+ */
+u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order);
+
+/* Takes the run of 2^(order-9) pageblocks at i, all wholly free, out of the maps. */
+void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt);
+
+/* Makes a run of whole pageblocks free: all clean or all dirty. Panics on a double free. */
+void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since);
+
+/* A pageblock with free dirty frames, the next one at or after `from`, cyclically. PB_NONE. */
+u32 gigablock_next_dirty_locked(const struct zone *z, u32 from);
+
+#endif

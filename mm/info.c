@@ -1,0 +1,78 @@
+/*
+ * Looking at zones: the numbers behind the tables of the prompt. Consistent for one zone, since
+ * they are read under its lock. Next: mm/check.c.
+ */
+#include "mm/store.h"
+#include "mm/zone.h"
+
+unsigned mm_nr_zones(void)
+{
+    return mm_zone_count;
+}
+
+/* The age of the oldest dirt in the maps; a gigablock at a time. Zone lock. */
+static u64 oldest_dirt_locked(const struct zone *z)
+{
+    u32 now = now_ms(), oldest = 0;
+    for (unsigned n = 0; n < z->nr_gigs; n++) {
+        if (!(z->dirty_gigs >> n & 1))
+            continue;
+        map512_for_each(bit, &z->gig[n].dirty) oldest = MAX(oldest, now - z->gig[n].since[bit]);
+    }
+    return oldest;
+}
+
+void mm_zone_info(unsigned zone, struct mm_zone_info *out)
+{
+    struct zone *z = &mm_zones[zone];
+    ASSERT(zone < mm_zone_count);
+    *out = (struct mm_zone_info){.node = z->node, .start = z->start, .end = z->end};
+    spin_lock(&z->lock);
+    out->frames = z->total;
+    out->clean = z->nr_free - z->nr_dirty;
+    out->dirty = z->nr_dirty;
+    store_count_locked(z, &out->stored_clean, &out->stored_dirty);
+    out->in_flight = z->in_flight;
+    out->allocated = z->outside - out->stored_clean - out->stored_dirty;
+    out->retired = z->retired;
+    out->metadata_bytes = z->metadata_bytes;
+    out->scrubbed_idle_local = z->scrubbed_idle_local;
+    out->scrubbed_idle_remote = z->scrubbed_idle_remote;
+    out->scrubbed_takers_local = load_relaxed(&z->scrubbed_takers_local);
+    out->scrubbed_takers_remote = load_relaxed(&z->scrubbed_takers_remote);
+    out->scrubbed_at_free = load_relaxed(&z->scrubbed_at_free);
+    out->waits = z->waits;
+    out->max_clears_waited = z->max_clears_waited;
+    out->oldest_dirt_ms = oldest_dirt_locked(z);
+    out->oldest_scrubbed_ms = z->oldest_scrubbed_ms;
+    spin_unlock(&z->lock);
+}
+
+void mm_node_info(unsigned node, struct mm_zone_info *out)
+{
+    *out = (struct mm_zone_info){.node = node};
+    for (unsigned n = 0; n < mm_zone_count; n++) {
+        struct mm_zone_info z;
+        mm_zone_info(n, &z);
+        if (node != MM_ALL_NODES && z.node != node)
+            continue;
+        out->frames += z.frames;
+        out->clean += z.clean;
+        out->dirty += z.dirty;
+        out->stored_clean += z.stored_clean;
+        out->stored_dirty += z.stored_dirty;
+        out->in_flight += z.in_flight;
+        out->allocated += z.allocated;
+        out->retired += z.retired;
+        out->metadata_bytes += z.metadata_bytes;
+        out->scrubbed_idle_local += z.scrubbed_idle_local;
+        out->scrubbed_idle_remote += z.scrubbed_idle_remote;
+        out->scrubbed_takers_local += z.scrubbed_takers_local;
+        out->scrubbed_takers_remote += z.scrubbed_takers_remote;
+        out->scrubbed_at_free += z.scrubbed_at_free;
+        out->waits += z.waits;
+        out->max_clears_waited = MAX(out->max_clears_waited, z.max_clears_waited);
+        out->oldest_dirt_ms = MAX(out->oldest_dirt_ms, z.oldest_dirt_ms);
+        out->oldest_scrubbed_ms = MAX(out->oldest_scrubbed_ms, z.oldest_scrubbed_ms);
+    }
+}

@@ -1,0 +1,65 @@
+/*
+ * Retiring bad frames. A frame that is free or stored is taken out at once; one that is allocated
+ * or in flight is noted, and pageblock_put_locked(), the one door back into the maps, drops it
+ * when it comes:
+ *
+ *     A: retire                              B: idle scrub
+ *                                            claim: frame f leaves the maps
+ *     lock; f is not free: note f; unlock
+ *                                            clear f
+ *                                            lock; put: f is in the table, f stays out; unlock
+ *
+ * Owns zone.bad, zone.nr_bad, pageblock.has_bad; zone lock.
+ */
+#include "mm/retire.h"
+#include "mm/pageblock.h"
+#include "mm/store.h"
+
+unsigned retire_filter_locked(const struct zone *z, u32 i, struct map512 *frames)
+{
+    unsigned dropped = 0;
+    pfn_t first = zone_pb_pfn(z, i);
+    ASSERT(spin_held(&z->lock));
+    for (unsigned n = 0; n < z->nr_bad; n++) {
+        if (z->bad[n] < first || z->bad[n] >= first + 512)
+            continue;
+        if (map512_test(frames, (unsigned)(z->bad[n] - first))) {
+            map512_clear(frames, (unsigned)(z->bad[n] - first));
+            dropped++;
+        }
+    }
+    return dropped;
+}
+
+static int retire_locked(struct zone *z, pfn_t pfn)
+{
+    u32 i = zone_pb(z, pfn);
+    struct map512 frame = map512_range((unsigned)(pfn % 512), 1);
+    for (unsigned n = 0; n < z->nr_bad; n++)
+        if (z->bad[n] == pfn)
+            return E_EXIST;
+    if (z->nr_bad == ZONE_BAD_MAX)
+        return E_NOSPC;
+    /* Out of the stores first: from here on it can only be free, in flight or allocated. */
+    store_sweep_locked(z);
+    z->bad[z->nr_bad++] = pfn;
+    z->pb[i].has_bad = true;
+
+    struct map512 view = pageblock_view_locked(z, i, VIEW_ANY);
+    if (map512_within(&frame, &view)) {
+        pageblock_get_locked(z, i, &frame);
+        z->retired++;
+    }
+    return 0;
+}
+
+int mm_retire(pfn_t pfn)
+{
+    struct zone *z = zone_of(pfn);
+    if (!z)
+        return E_INVAL;
+    spin_lock(&z->lock);
+    int error = retire_locked(z, pfn);
+    spin_unlock(&z->lock);
+    return error;
+}

@@ -1,0 +1,122 @@
+/*
+ * The way of a freed frame, second half: an idle CPU claims it, clears it, gives it back clean.
+ * One step handles the dirty free frames of one pageblock, however scattered they are: two short
+ * lock holds and one store fence for up to 512 clears. Next: mm/claim.c, sched/idle.c.
+ */
+#include "mm/bell.h"
+#include "mm/claim.h"
+#include "mm/strategy/strategy.h"
+
+static bool scrub_on = true;       /* (a) idle CPUs scrub */
+static u64 cpu_scrubbed[MAX_CPUS]; /* (o) frames; others read it relaxed */
+
+/* The grant test without the lock: dirt, gate open. The claim looks again under the lock. */
+static bool has_work(const struct zone *z)
+{
+    return load_relaxed(&z->nr_dirty) != 0 && load_relaxed(&z->waiters) == 0;
+}
+
+/*
+ * A zone that this CPU may scrub: of its own node, or else of the nearest node that has dirt
+ * and no CPU to scrub it (help). NULL: none.
+ */
+static struct zone *zone_to_scrub(void)
+{
+    unsigned home = cpu_node(cpu_id());
+    for (unsigned i = 0; i < nr_nodes; i++) {
+        unsigned node = mm_node_near(home, i);
+        for (unsigned n = 0; n < mm_zone_count; n++) {
+            struct zone *z = &mm_zones[n];
+            if (z->node == node && has_work(z) && (node == home || bell_node_busy(node)))
+                return z;
+        }
+    }
+    return NULL;
+}
+
+bool scrub_claim_may(void)
+{
+    return zone_to_scrub() != NULL;
+}
+
+/*
+ * Clears frame after frame of the claim; gives those cleared. Between two clears only plain
+ * loads and stores: a locked instruction there would drain the write-combining buffers and cost
+ * more than the clear.
+ */
+static struct map512 clear_claimed(const struct zone *z, struct claim *c)
+{
+    struct map512 cleared = {{0}}, todo = c->mask;
+    pfn_t first = zone_pb_pfn(z, c->pb);
+    u32 n = 0;
+    map512_for_each(bit, &todo)
+    {
+        clear_frame_stream(frame_va(first + bit));
+        map512_set(&cleared, bit);
+        store_relaxed(&c->cleared, ++n);
+        /*
+         * After the first frame, not before it (rule 16): a taker that shuts the gate again and
+         * again cannot keep us from ever clearing one. Relaxed: the gate is a request, what it
+         * guards is handed over under the lock.
+         */
+        if (load_relaxed(&z->waiters) || need_resched())
+            break;
+    }
+    clear_fence(); /* streaming clears before the return's lock makes them visible as clean */
+    return cleared;
+}
+
+bool scrub_claim_step(void)
+{
+    preempt_disable(); /* rule 10: from claim to return, or a woken taker here would wait for us */
+    struct zone *z = zone_to_scrub();
+    if (!z) {
+        preempt_enable();
+        return false;
+    }
+    spin_lock(&z->lock);
+    bool claimed = claim_take_locked(z);
+    bool more = load_relaxed(&z->nr_dirty) != 0;
+    spin_unlock(&z->lock);
+    if (claimed) {
+        if (more)
+            bell_wake_next(z);
+        struct map512 cleared = clear_claimed(z, claim_own());
+        spin_lock(&z->lock);
+        claim_return_locked(z, &cleared);
+        spin_unlock(&z->lock);
+        u64 *count = &cpu_scrubbed[cpu_id()];
+        store_relaxed(count, *count + map512_count(&cleared));
+    }
+    preempt_enable();
+    return claimed;
+}
+
+u64 mm_cpu_scrubbed(unsigned cpu)
+{
+    return cpu < nr_cpus ? load_relaxed(&cpu_scrubbed[cpu]) : 0;
+}
+
+/* ---- the calls of the idle loop ---- */
+
+bool mm_scrub_step(void)
+{
+    return mm_scrub_enabled() && strategy_now()->idle_step();
+}
+
+bool mm_scrub_may(void)
+{
+    return mm_scrub_enabled() && strategy_now()->idle_may();
+}
+
+bool mm_scrub_enabled(void)
+{
+    return load_relaxed(&scrub_on);
+}
+
+void mm_scrub_enable(bool on)
+{
+    store_relaxed(&scrub_on, on);
+    if (on)
+        mm_bell_pass_on(); /* its full fence orders the switch before the look at the sleepers */
+}

@@ -1,0 +1,31 @@
+/*
+ * A strategy: one whole way to decide who zeroes what, when. The allocator knows none by name;
+ * it calls these hooks. Next: mm/strategy/claim.c, the default.
+ */
+#ifndef MM_STRATEGY_H
+#define MM_STRATEGY_H
+
+#include "lib/base.h"
+
+struct strategy {
+    const char *name;
+    /*
+     * Before a run of frames is given back, on the CPU that frees, no lock held: true if the
+     * frames hold only zeroes from now on. NULL: never.
+     */
+    bool (*before_free)(pfn_t first, u64 frames);
+    /* One step of an idle CPU, see mm_scrub_step(); and its grant test, see mm_scrub_may(). */
+    bool (*idle_step)(void);
+    bool (*idle_may)(void);
+};
+
+/* The one in force. It may change at any moment: load it once for one piece of work. */
+const struct strategy *strategy_now(void);
+
+extern const struct strategy strategy_claim, strategy_eager;
+
+/* mm/scrub.c: what idle CPUs do under claim, and with dirt that was there before under others. */
+bool scrub_claim_step(void);
+bool scrub_claim_may(void);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * Inside of a take: what mm/take.c and mm/wait.c share.
+ */
+#ifndef MM_TAKE_H
+#define MM_TAKE_H
+
+#include "mm/bell.h"
+#include "mm/gigablock.h"
+
+struct take_request {
+    unsigned order;
+    bool clean;     /* the caller wants zeroes */
+    bool this_node; /* and fails rather than go elsewhere */
+    unsigned node;
+};
+
+struct taken {
+    struct zone *zone;
+    pfn_t pfn;
+    unsigned order;
+    struct dirt dirt;
+};
+
+/* Takes a block out of the maps of one zone: of clean, of dirty, or of any frames. Zone lock. */
+bool take_from_zone_locked(struct zone *z, unsigned order, enum pb_view view, struct taken *out);
+
+/*
+ * The last word: takes the block, waiting for claims if they can help, or finds that no allowed
+ * zone can serve it. Thread context, no lock held.
+ */
+bool take_decide(const struct take_request *r, struct taken *out);
+
+/* The nearest node that has memory: where "at home" is for a node without any. (c) */
+unsigned mm_home_node(unsigned node);
+
+#endif

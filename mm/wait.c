@@ -1,0 +1,124 @@
+/*
+ * The decision of a take that found nothing: with the locks of all allowed zones held in rank
+ * order (protocol rule 8), after sweeping every store (rule 1), so that nothing is free and
+ * unseen. Then either it is served; or it would be if claims came back, and the taker shuts the
+ * gate and waits; or it fails, and truly so (P4).
+ *
+ *     A: taker                               B: idle scrub
+ *     lock all; sweep; nothing               clears frame k of its claim
+ *     waiters++ in all; unlock all
+ *     spins on the return counters           sees waiters; sfence
+ *     (no lock, preemption off)              lock; returns the claim; returns++; unlock
+ *     lock all; sweep; takes
+ *     waiters-- in all; unlock all           no claim while waiters != 0: A cannot be starved
+ *     rings for the dirt that B left (rule 13)
+ *
+ * The count stays up from raise to the hold in which the taker has taken or failed (rule 4).
+ * The lock is FIFO and the spin is outside of it (rule 12), so B's return comes through.
+ */
+#include "mm/claim.h"
+#include "mm/store.h"
+#include "mm/take.h"
+
+static bool allowed(const struct take_request *r, const struct zone *z)
+{
+    return !r->this_node || z->node == r->node;
+}
+
+#define for_each_allowed(z, r)                                         \
+    for (struct zone *z = mm_zones; z < mm_zones + mm_zone_count; z++) \
+        if (allowed(r, z))
+
+static void lock_allowed(const struct take_request *r)
+{
+    for_each_allowed(z, r) spin_lock(&z->lock); /* in index order: their lock order */
+}
+
+static void unlock_allowed(const struct take_request *r)
+{
+    for_each_allowed(z, r) spin_unlock(&z->lock);
+}
+
+static bool take_locked(const struct take_request *r, struct taken *out)
+{
+    for_each_allowed(z, r) store_sweep_locked(z);
+    for (unsigned i = 0; i < (r->this_node ? 1 : nr_nodes); i++) {
+        unsigned node = mm_node_near(r->node, i);
+        for (unsigned pass = 0; pass < 2; pass++) {
+            enum pb_view view = pass ? VIEW_ANY : r->clean ? VIEW_CLEAN : VIEW_DIRTY;
+            for_each_allowed(z, r)
+            {
+                if (z->node == node && take_from_zone_locked(z, r->order, view, out))
+                    return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool claims_would_serve(const struct take_request *r)
+{
+    bool would = false;
+    for_each_allowed(z, r) would = would || claim_would_serve_locked(z, r->order);
+    return would;
+}
+
+static u64 returns_seen(const struct take_request *r)
+{
+    u64 sum = 0;
+    for_each_allowed(z, r) sum += load_acquire(&z->returns); /* pairs with claim_return_locked() */
+    return sum;
+}
+
+static void gate_raise_locked(const struct take_request *r)
+{
+    for_each_allowed(z, r)
+    {
+        store_relaxed(&z->waiters, z->waiters + 1);
+        z->waits++;
+    }
+    /* The gate before the look at how far the claims are, so that no clear is missed. */
+    full_fence();
+    for_each_allowed(z, r) claim_mark_locked(z);
+}
+
+static void gate_drop_locked(const struct take_request *r)
+{
+    for_each_allowed(z, r) store_relaxed(&z->waiters, z->waiters - 1);
+}
+
+/* Preemption off from raise to drop (rule 11): nobody may wait behind a gate that sleeps. */
+static bool wait_and_take(const struct take_request *r, struct taken *out)
+{
+    bool got = false;
+    for (;;) {
+        u64 seen = returns_seen(r); /* under the locks: a later return makes it differ */
+        unlock_allowed(r);
+        while (returns_seen(r) == seen)
+            cpu_relax();
+        lock_allowed(r);
+        got = take_locked(r, out);
+        if (got || !claims_would_serve(r))
+            break;
+    }
+    gate_drop_locked(r);
+    return got;
+}
+
+bool take_decide(const struct take_request *r, struct taken *out)
+{
+    preempt_disable();
+    ASSERT(claim_own()->zone == NULL); /* rule 10: one does not wait for oneself */
+    lock_allowed(r);
+    bool got = take_locked(r, out), waited = !got && claims_would_serve(r);
+    if (waited) {
+        gate_raise_locked(r);
+        got = wait_and_take(r, out);
+    }
+    unlock_allowed(r);
+    /* The sweep has put stored dirt into the maps, and scrubbers may have gone to sleep before
+       the gate: ring either way (rule 13). */
+    for_each_allowed(z, r) bell_ring(z);
+    preempt_enable();
+    return got;
+}

@@ -1,0 +1,269 @@
+/*
+ * Zones: how the machine's memory becomes zones with maps, once, at boot. Owns mm_zones.
+ * Metadata is taken from the end of each zone's largest range, so it lies on the zone's node.
+ * Touches metadata only, a pageblock or a gigablock at a time: nothing walks every frame.
+ * Next: mm/gigablock.c.
+ */
+#include "mm/zone.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "mm/bell.h"
+#include "mm/gigablock.h"
+#include "mm/store.h"
+#include "mm/take.h"
+
+struct zone mm_zones[MAX_ZONES];
+unsigned mm_zone_count;
+
+static u8 gib_zone[MAX_GIB]; /* (c) the first zone that ends above this GiB's start */
+static u8 near_nodes[MAX_NODES][MAX_NODES]; /* (c) see mm_node_near() */
+static bool node_has_memory[MAX_NODES];     /* (c) */
+
+struct zone *zone_of(pfn_t pfn)
+{
+    u64 gib = pfn >> ORDER_GIGABLOCK;
+    if (gib >= MAX_GIB)
+        return NULL;
+    /* Zones are sorted and two may share a GiB where nodes meet inside it: a step or two. */
+    for (unsigned n = gib_zone[gib]; n < mm_zone_count && mm_zones[n].start <= pfn; n++)
+        if (pfn < mm_zones[n].end)
+            return &mm_zones[n];
+    return NULL;
+}
+
+bool mm_owns(pfn_t pfn)
+{
+    return zone_of(pfn) != NULL;
+}
+
+unsigned mm_node_near(unsigned node, unsigned i)
+{
+    return near_nodes[node][i];
+}
+
+unsigned mm_home_node(unsigned node)
+{
+    for (unsigned i = 0; i < nr_nodes; i++)
+        if (node_has_memory[mm_node_near(node, i)])
+            return mm_node_near(node, i);
+    return node;
+}
+
+/* Selection sort by distance, then by number; 64 nodes at most. */
+static void sort_nodes(const struct mm_config *cfg)
+{
+    for (unsigned node = 0; node < nr_nodes; node++) {
+        const u8 *d = cfg->distance ? cfg->distance + node * cfg->nr_nodes : NULL;
+        u64 done = 0;
+        for (unsigned i = 0; i < nr_nodes; i++) {
+            unsigned best = MAX_NODES, best_distance = ~0u;
+            for (unsigned other = 0; other < nr_nodes; other++) {
+                unsigned distance = other == node ? 0 : d ? d[other] : 20;
+                if (!(done >> other & 1) && distance < best_distance) {
+                    best = other;
+                    best_distance = distance;
+                }
+            }
+            near_nodes[node][i] = (u8)best;
+            done |= 1ULL << best;
+        }
+    }
+}
+
+/* ---- from ranges to zones ---- */
+
+static u64 gib_of(pfn_t pfn)
+{
+    return pfn >> ORDER_GIGABLOCK;
+}
+
+/* The part of a range that still fits into a zone beginning at first_gib. */
+static pfn_t zone_limit(u64 first_gib, unsigned zone_gib)
+{
+    return (first_gib + zone_gib) << ORDER_GIGABLOCK;
+}
+
+/* A range continues zone z: same node, no empty GiB between, size limit not reached. */
+static bool continues(const struct zone *z, const struct mm_range *r, unsigned zone_gib)
+{
+    return z->node == r->node && gib_of(r->start) <= gib_of(z->end - 1) + 1 &&
+           r->start < zone_limit(z->first_gib, zone_gib);
+}
+
+static int zone_add(const struct mm_range *r)
+{
+    if (mm_zone_count == MAX_ZONES)
+        return E_NOSPC;
+    mm_zones[mm_zone_count] = (struct zone){.index = mm_zone_count,
+                                            .node = r->node,
+                                            .start = r->start,
+                                            .end = r->end,
+                                            .first_gib = gib_of(r->start)};
+    mm_zone_count++;
+    return 0;
+}
+
+static int make_zones(const struct mm_config *cfg, unsigned zone_gib)
+{
+    for (unsigned n = 0; n < cfg->nr_ranges; n++) {
+        struct mm_range r = cfg->range[n];
+        if (r.start >= r.end || r.node >= nr_nodes || (n && r.start < cfg->range[n - 1].end))
+            return E_INVAL;
+        if (r.end > (pfn_t)MAX_GIB << ORDER_GIGABLOCK) {
+            log_line("mm: memory above %u GiB is not used", MAX_GIB);
+            r.end = MAX(r.start, (pfn_t)MAX_GIB << ORDER_GIGABLOCK);
+        }
+        while (r.start < r.end) {
+            struct zone *z = mm_zone_count ? &mm_zones[mm_zone_count - 1] : NULL;
+            bool more = z && continues(z, &r, zone_gib);
+            u64 first_gib = more ? z->first_gib : gib_of(r.start);
+            struct mm_range piece = r;
+            piece.end = MIN(r.end, zone_limit(first_gib, zone_gib));
+            if (more)
+                z->end = piece.end;
+            else if (zone_add(&piece) != 0) {
+                log_line("mm: more than %u zones, the memory above is not used", MAX_ZONES);
+                return 0;
+            }
+            r.start = piece.end;
+        }
+    }
+    return 0;
+}
+
+/* ---- metadata ---- */
+
+/* The part of range n that lies in zone z. */
+static bool clip(const struct mm_config *cfg, unsigned n, const struct zone *z,
+                 struct mm_range *out)
+{
+    *out = cfg->range[n];
+    out->start = MAX(out->start, z->start);
+    out->end = MIN(out->end, z->end);
+    return out->start < out->end && out->node == z->node;
+}
+
+/* Lays the records of z into the end of its largest piece; the piece's new end, 0: no room. */
+static pfn_t place_metadata(const struct mm_config *cfg, struct zone *z, unsigned *piece)
+{
+    struct mm_range best = {0}, r;
+    for (unsigned n = 0; n < cfg->nr_ranges; n++) {
+        if (clip(cfg, n, z, &r) && r.end - r.start > best.end - best.start) {
+            best = r;
+            *piece = n;
+        }
+    }
+    z->nr_gigs = (unsigned)(gib_of(z->end - 1) - z->first_gib + 1);
+    z->first_pb = z->start >> ORDER_PAGEBLOCK;
+    z->nr_pbs = (u32)(((z->end - 1) >> ORDER_PAGEBLOCK) - z->first_pb + 1);
+    u64 gigs = z->nr_gigs * sizeof(struct gigablock), pbs = z->nr_pbs * sizeof(struct pageblock);
+    u64 frames = (gigs + pbs + FRAME_SIZE - 1) / FRAME_SIZE;
+    if (frames >= best.end - best.start)
+        return 0;
+    z->metadata_bytes = frames * FRAME_SIZE;
+    z->gig = frame_va(best.end - frames);
+    z->pb = (struct pageblock *)((char *)z->gig + gigs);
+    memset(z->gig, 0, z->metadata_bytes);
+    for (u32 i = 0; i < z->nr_pbs; i++)
+        for (unsigned l = 0; l < NR_LISTS; l++)
+            z->pb[i].listed[l] = NOT_LISTED;
+    for (unsigned l = 0; l < NR_LISTS; l++)
+        for (unsigned f = 0; f < NR_FILLS; f++)
+            for (unsigned c = 0; c < NR_CLASSES; c++)
+                z->list[l].head[f][c] = PB_NONE;
+    for (unsigned g = 0; g < z->nr_gigs; g++)
+        z->gig[g].limit_any = z->gig[g].limit_clean = -1;
+    return best.end - frames;
+}
+
+/* Makes [start, end) free and dirty, in the largest steps that fit. Zone lock. */
+static void give_range_locked(struct zone *z, pfn_t start, pfn_t end)
+{
+    z->total += end - start;
+    while (start < end) {
+        u32 i = zone_pb(z, start);
+        if (IS_ALIGNED(start, 512) && end - start >= 512) {
+            unsigned order = ORDER_PAGEBLOCK;
+            while (order < ORDER_MAX && IS_ALIGNED(start, 2ULL << order) &&
+                   end - start >= 2ULL << order)
+                order++;
+            gigablock_put_locked(z, i, order, true, 0);
+            start += 1ULL << order;
+        } else {
+            unsigned first = (unsigned)(start % 512);
+            unsigned count = (unsigned)MIN(512u - first, end - start);
+            struct map512 frames = map512_range(first, count);
+            pageblock_put_locked(z, i, frames, &frames, 0);
+            start += count;
+        }
+    }
+}
+
+static void zone_fill(const struct mm_config *cfg, struct zone *z, unsigned piece, pfn_t piece_end)
+{
+    struct mm_range r;
+    spin_lock(&z->lock);
+    for (unsigned n = 0; n < cfg->nr_ranges; n++)
+        if (clip(cfg, n, z, &r))
+            give_range_locked(z, r.start, n == piece ? piece_end : r.end);
+    spin_unlock(&z->lock);
+}
+
+/* A zone too small for its own records is left out. */
+static void drop_zone(unsigned n)
+{
+    log_line("mm: %llu KiB at 0x%llx are too little for a zone, not used",
+             (unsigned long long)(mm_zones[n].end - mm_zones[n].start) * 4,
+             (unsigned long long)mm_zones[n].start << FRAME_SHIFT);
+    mm_zone_count--;
+    for (; n < mm_zone_count; n++) {
+        mm_zones[n] = mm_zones[n + 1];
+        mm_zones[n].index = n;
+    }
+}
+
+static void index_zones(void)
+{
+    unsigned n = 0;
+    for (u64 gib = 0; gib < MAX_GIB; gib++) {
+        while (n < mm_zone_count && mm_zones[n].end <= gib << ORDER_GIGABLOCK)
+            n++;
+        gib_zone[gib] = (u8)n;
+    }
+}
+
+int mm_init(const struct mm_config *cfg)
+{
+    unsigned zone_gib = cfg->zone_gib ? cfg->zone_gib : ZONE_GIB_MAX;
+    pfn_t piece_end[MAX_ZONES];
+    unsigned piece[MAX_ZONES];
+    if (cfg->nr_nodes != nr_nodes || zone_gib > ZONE_GIB_MAX)
+        return E_INVAL;
+    mm_zone_count = 0;
+    int error = make_zones(cfg, zone_gib);
+    if (error)
+        return error;
+    for (unsigned n = 0; n < mm_zone_count;) {
+        piece_end[n] = place_metadata(cfg, &mm_zones[n], &piece[n]);
+        if (piece_end[n] == 0)
+            drop_zone(n);
+        else
+            n++;
+    }
+    if (mm_zone_count == 0)
+        return E_NOMEM;
+
+    sort_nodes(cfg);
+    index_zones();
+    store_init();
+    bell_init();
+    memset(node_has_memory, 0, sizeof(node_has_memory));
+    mm_scrub_enable(!cfg->scrub_off);
+    for (unsigned n = 0; n < mm_zone_count; n++) {
+        struct zone *z = &mm_zones[n];
+        spin_init(&z->lock, "zone", RANK_ZONE, n);
+        node_has_memory[z->node] = true;
+        zone_fill(cfg, z, piece[n], piece_end[n]);
+    }
+    return 0;
+}

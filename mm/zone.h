@@ -1,0 +1,180 @@
+/*
+ * The data of the allocator: zones, and the two storeys of maps in each.
+ *
+ * A zone is the memory of one node inside a GiB-aligned range, under one lock. Its frames are
+ * described by two storeys of 512-bit maps:
+ *
+ *     gigablock   512 pageblocks   free | dirty | all | part     orders 9 to 18
+ *     pageblock   512 frames       free | dirty                  orders 0 to 8
+ *
+ * The state of a pageblock, and where it is written down:
+ *
+ *     state                 gig.free  gig.part  gig.all  pageblock maps      lists
+ *     whole, all clean         1         0         0     unused (nr_free 0)   none
+ *     whole, all dirty         1         0         1     unused (nr_free 0)   none
+ *     whole, mixed             1         1         0     in use, nr_free 512  any, clean
+ *     partly free              0         1         0     in use               any, (clean)
+ *     nothing free             0         0         0     unused (nr_free 0)   none
+ *
+ * gig.part is also set while claims or stores are out on a pageblock (out > 0). gig.dirty is set
+ * for every pageblock that holds a free dirty frame: it is the dirty free list of the zone.
+ * Only pageblock_settle() and gigablock_put()/_get() move a pageblock between these rows.
+ *
+ * Who counts what: total = nr_free + in_flight + retired + outside, and outside = allocated +
+ * stored. A pop from a store changes stored into allocated without the zone lock, which is why
+ * only their sum is a counter of the zone.
+ *
+ * If an invariant breaks, mm_check() (mm/check.c) names it; the first symptom without it is a
+ * double free panic here or a non-zero frame in guest/check.c.
+ *
+ * Fields: (Z) the zone's lock, (c) constant after mm_init(), (a) atomic.
+ * Next: mm/pageblock.h, mm/gigablock.h, then mm/take.c and mm/free.c.
+ */
+#ifndef MM_ZONE_H
+#define MM_ZONE_H
+
+#include "arch.h"
+#include "lib/map512.h"
+#include "mm/mm.h"
+
+#define MAX_ZONES    128
+#define ZONE_GIB_MAX 64   /* so that dirty_gigs is one word */
+#define MAX_GIB      4096 /* memory above 4 TiB is not used */
+#define ZONE_BAD_MAX 256  /* bad frames that a zone can remember */
+
+#define PB_NONE (~0u) /* no pageblock */
+
+/* Lists of partly free pageblocks, by how much is free in them and by what they can serve. */
+enum pb_list {
+    LIST_ANY,   /* by free frames, clean or dirty */
+    LIST_CLEAN, /* by clean free frames */
+    NR_LISTS,
+};
+#define NR_FILLS   8 /* fill 0: 1-7 frames, 1: 8-15, 2: 16-31, ... 6: 256-511, 7: 512 */
+#define NR_CLASSES 9 /* the largest run has order 0 .. 8; a whole mixed pageblock counts as 8 */
+#define NOT_LISTED 0xff
+
+struct pageblock {
+    struct map512 free;  /* (Z) free frames, while the lower storey describes this pageblock */
+    struct map512 dirty; /* (Z) of the free ones; other bits mean nothing. While a mixed block is
+                            being cleared by the taker that owns it: that taker's */
+    u32 next[NR_LISTS], prev[NR_LISTS]; /* (Z) indices of pageblocks, PB_NONE at the ends */
+    u8 listed[NR_LISTS];                /* (Z) fill * NR_CLASSES + class, or NOT_LISTED */
+    u16 nr_free, nr_dirty;              /* (Z) bits in free, and in free & dirty */
+    u16 out;                            /* (Z) claims and stores that hold frames of it */
+    bool has_bad;                       /* (Z) the zone's bad table has frames of it */
+};
+
+struct gigablock {
+    struct map512 free;  /* (Z) wholly free pageblocks */
+    struct map512 dirty; /* (Z) pageblocks with at least one free dirty frame */
+    struct map512 all;   /* (Z) wholly free ones in which every frame is dirty */
+    struct map512 part;  /* (Z) pageblocks whose own record must be looked at */
+    /*
+     * (Z) upper bounds: no run of an order above 9 + limit is free (and clean). Raised by every
+     * put, lowered by a search that failed. -1: none at all.
+     */
+    signed char limit_any, limit_clean;
+    u32 since[512]; /* (Z) milliseconds: when the oldest dirt of each dirty pageblock was freed */
+};
+
+struct list_heads {
+    u32 head[NR_FILLS][NR_CLASSES]; /* (Z) */
+    u16 nonempty[NR_FILLS];         /* (Z) bit c: head[][c] is not empty */
+};
+
+struct zone {
+    struct spinlock lock;
+    unsigned index, node;  /* (c) */
+    pfn_t start, end;      /* (c) the span; holes inside are allocated for ever to nobody */
+    u64 first_gib;         /* (c) */
+    unsigned nr_gigs;      /* (c) 1 .. ZONE_GIB_MAX */
+    u64 first_pb;          /* (c) pfn / 512 of pb[0] */
+    u32 nr_pbs;            /* (c) */
+    struct gigablock *gig; /* (c) array of nr_gigs */
+    struct pageblock *pb;  /* (c) array of nr_pbs */
+    u64 total;             /* (c) frames managed */
+    u64 metadata_bytes;    /* (c) */
+
+    struct list_heads list[NR_LISTS]; /* (Z) */
+    u64 dirty_gigs;                   /* (Z) bit g: gig[g].dirty is not empty */
+
+    /* (Z); read without the lock as hints, so written with store_relaxed() */
+    u64 nr_free;  /* free frames in the maps */
+    u64 nr_dirty; /* of these, dirty */
+
+    u64 outside;   /* (Z) frames handed out by the maps to takers and stores */
+    u64 in_flight; /* (Z) frames in claims */
+    u64 retired;   /* (Z) bad frames that came back and stay */
+
+    /*
+     * The gate (protocol rules 4 to 6): takers that wait for claims of this zone. Raised and
+     * dropped under the lock; a scrubber reads it without, after every frame. (Z)(a)
+     */
+    u32 waiters;
+    u32 nr_claims; /* (Z) */
+    u64 returns;   /* (Z)(a) counts claim returns; a waiter spins on it outside the lock */
+
+    pfn_t bad[ZONE_BAD_MAX]; /* (Z) frames never to come back, retired or about to be */
+    unsigned nr_bad;         /* (Z) */
+
+    /* Statistics. */
+    u64 scrubbed_idle_local, scrubbed_idle_remote;     /* (Z) frames */
+    u64 scrubbed_takers_local, scrubbed_takers_remote; /* (a) frames; plain counters */
+    u64 scrubbed_at_free;                              /* (a) */
+    u64 waits;                                         /* (Z) */
+    u64 max_clears_waited;                             /* (Z) */
+    u32 oldest_scrubbed_ms;                            /* (Z) */
+};
+
+extern struct zone mm_zones[MAX_ZONES]; /* (c) in order of address; index is the lock order */
+extern unsigned mm_zone_count;          /* (c) */
+
+/* The zone of a frame, or NULL. Any context. */
+struct zone *zone_of(pfn_t pfn);
+
+/* The i-th nearest node to `node` (i = 0: itself), by distance, then by number. (c) */
+unsigned mm_node_near(unsigned node, unsigned i);
+
+/* Milliseconds since boot, as dirt is stamped. */
+static inline u32 now_ms(void)
+{
+    return (u32)(time_ns() / 1000000);
+}
+
+static inline u32 zone_pb(const struct zone *z, pfn_t pfn)
+{
+    return (u32)((pfn >> ORDER_PAGEBLOCK) - z->first_pb);
+}
+
+static inline pfn_t zone_pb_pfn(const struct zone *z, u32 i)
+{
+    return (z->first_pb + i) << ORDER_PAGEBLOCK;
+}
+
+/* Where pageblock i stands in its gigablock. */
+static inline struct gigablock *zone_pb_gig(const struct zone *z, u32 i, unsigned *bit)
+{
+    u64 n = z->first_pb + i;
+    *bit = (unsigned)(n % 512);
+    return &z->gig[n / 512 - z->first_gib];
+}
+
+/* nr_free and nr_dirty are peeked at without the lock; nobody acts on them without taking it. */
+static inline void zone_count(struct zone *z, s64 free, s64 dirty)
+{
+    store_relaxed(&z->nr_free, z->nr_free + (u64)free);
+    store_relaxed(&z->nr_dirty, z->nr_dirty + (u64)dirty);
+}
+
+/* Keeps dirty_gigs true after gig g's dirty map has changed. */
+static inline void zone_note_dirt(struct zone *z, const struct gigablock *g)
+{
+    u64 bit = 1ULL << (g - z->gig);
+    if (map512_empty(&g->dirty))
+        z->dirty_gigs &= ~bit;
+    else
+        z->dirty_gigs |= bit;
+}
+
+#endif
