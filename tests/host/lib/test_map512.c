@@ -1,0 +1,155 @@
+/* lib/map512 against an oracle that looks at one bit at a time. */
+#include "lib/map512.h"
+#include "tests/host/check.h"
+
+static bool run_is_set(const struct map512 *m, unsigned first, unsigned order)
+{
+    for (unsigned i = 0; i < 1u << order; i++) {
+        if (!map512_test(m, first + i))
+            return false;
+    }
+    return true;
+}
+
+static int naive_max_order(const struct map512 *m)
+{
+    for (int k = 9; k >= 0; k--) {
+        for (unsigned at = 0; at < 512; at += 1u << k) {
+            if (run_is_set(m, at, (unsigned)k))
+                return k;
+        }
+    }
+    return -1;
+}
+
+/* The order of the largest aligned run that contains the bit. */
+static unsigned maximal_order(const struct map512 *m, unsigned bit)
+{
+    unsigned k = 0;
+    while (k < 9 && run_is_set(m, bit & ~((2u << k) - 1), k + 1))
+        k++;
+    return k;
+}
+
+static unsigned naive_find(const struct map512 *m, unsigned order)
+{
+    unsigned best = MAP512_NONE, best_order = 10;
+    for (unsigned at = 0; at < 512; at += 1u << order) {
+        if (run_is_set(m, at, order) && maximal_order(m, at) < best_order) {
+            best = at;
+            best_order = maximal_order(m, at);
+        }
+    }
+    return best;
+}
+
+/* Maps of every kind: sparse, dense, aligned runs, holes in a full one. */
+static struct map512 random_map(void)
+{
+    struct map512 m;
+    map512_zero(&m);
+    switch (check_random() % 5) {
+    case 0:
+        for (unsigned i = 0; i < 8; i++)
+            m.w[i] = check_random();
+        break;
+    case 1:
+        for (unsigned n = check_random() % 40; n; n--)
+            map512_set(&m, check_random() % 512);
+        break;
+    case 2:
+        map512_fill(&m);
+        for (unsigned n = check_random() % 12; n; n--)
+            map512_clear(&m, check_random() % 512);
+        break;
+    case 3:
+        for (unsigned n = check_random() % 12; n; n--) {
+            unsigned k = check_random() % 10, at = (check_random() % 512) >> k << k;
+            struct map512 run = map512_range(at, 1u << k);
+            map512_or(&m, &run);
+        }
+        break;
+    default:
+        map512_fill(&m);
+        for (unsigned n = check_random() % 6; n; n--) {
+            unsigned k = check_random() % 9, at = (check_random() % 512) >> k << k;
+            struct map512 run = map512_range(at, 1u << k);
+            map512_andnot(&m, &run);
+        }
+        break;
+    }
+    return m;
+}
+
+static void map512_finds_best_fit(void)
+{
+    for (unsigned round = 0; round < 20000; round++) {
+        struct map512 m = random_map();
+        CHECK_EQ(map512_max_order(&m), naive_max_order(&m));
+        unsigned order = check_random() % 10;
+        CHECK_EQ(map512_find(&m, order), naive_find(&m, order));
+    }
+}
+
+static void map512_counts_and_walks(void)
+{
+    for (unsigned round = 0; round < 3000; round++) {
+        struct map512 m = random_map(), copy;
+        unsigned n = 0, last = 0;
+        map512_zero(&copy);
+        map512_for_each(bit, &m)
+        {
+            CHECK(map512_test(&m, bit));
+            CHECK(n == 0 || bit > last);
+            last = bit;
+            n++;
+            map512_set(&copy, bit);
+        }
+        CHECK_EQ(map512_count(&m), n);
+        CHECK(map512_equal(&copy, &m));
+        CHECK_EQ(map512_empty(&m), n == 0);
+        CHECK_EQ(map512_full(&m), n == 512);
+        CHECK_EQ(map512_next(&m, 512), MAP512_NONE);
+    }
+}
+
+static void map512_ranges(void)
+{
+    for (unsigned first = 0; first <= 512; first += 1 + first % 7) {
+        for (unsigned count = 0; first + count <= 512; count += 1 + count % 5) {
+            struct map512 m = map512_range(first, count);
+            CHECK_EQ(map512_count(&m), count);
+            CHECK_EQ(map512_next(&m, 0), count ? first : MAP512_NONE);
+            CHECK_EQ(map512_next(&m, first + count), MAP512_NONE);
+        }
+    }
+}
+
+static void map512_set_algebra(void)
+{
+    for (unsigned round = 0; round < 500; round++) {
+        struct map512 a = random_map(), b = random_map(), u = a, i = a, d = a;
+        map512_or(&u, &b);
+        map512_and(&i, &b);
+        map512_andnot(&d, &b);
+        for (unsigned bit = 0; bit < 512; bit++) {
+            bool in_a = map512_test(&a, bit), in_b = map512_test(&b, bit);
+            CHECK_EQ(map512_test(&u, bit), in_a || in_b);
+            CHECK_EQ(map512_test(&i, bit), in_a && in_b);
+            CHECK_EQ(map512_test(&d, bit), in_a && !in_b);
+        }
+        CHECK_EQ(map512_meets(&a, &b), !map512_empty(&i));
+        CHECK(map512_within(&i, &a) && map512_within(&a, &u));
+        CHECK_EQ(map512_within(&a, &b), map512_empty(&d));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_start(argc, argv);
+    RUN(map512_finds_best_fit);
+    RUN(map512_counts_and_walks);
+    RUN(map512_ranges);
+    RUN(map512_set_algebra);
+    return check_done();
+}
