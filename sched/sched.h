@@ -11,7 +11,10 @@
 
 struct thread;
 
-/* Run queues and the boot thread (the caller becomes a thread on CPU 0). Boot CPU, once. */
+/*
+ * Run queues and the boot thread: the caller becomes the thread "main" on CPU 0, with interrupts
+ * on. Boot CPU, once.
+ */
 void sched_init(void);
 /* What an application CPU runs: becomes its idle thread. */
 void sched_ap_entry(void) __attribute__((noreturn));

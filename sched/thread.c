@@ -317,6 +317,8 @@ void sched_init(void)
     if (!reaper)
         panic("no memory for the reaper thread");
     thread_start(reaper);
+    irqs_on();
+    sched_yield(); /* what was readied without interrupts has had no switch point yet */
 }
 
 void sched_ap_entry(void)

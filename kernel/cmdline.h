@@ -1,0 +1,26 @@
+/*
+ * What the boot loader's command line asks for.
+ */
+#ifndef KERNEL_CMDLINE_H
+#define KERNEL_CMDLINE_H
+
+#include "lib/base.h"
+
+struct options {
+    const char *test;     /* test=SELECTOR: run tests and leave. NULL: none */
+    u64 seed;             /* seed=N: of the tests' order and random numbers */
+    const char *run;      /* run='cmd; cmd': instead of the story. NULL: none */
+    const char *strategy; /* scrub=claim, scrub=eager. NULL: the default */
+    bool scrub_off;       /* scrub=off, scrub=hold */
+    bool plain;           /* console=plain */
+    bool exit;            /* leave after the story or the commands */
+    bool demo;            /* tell the story until a key is pressed */
+};
+
+/*
+ * Reads it, which must stay where it is: it is cut up, and the options point into it. What is
+ * wrong costs itself and one line.
+ */
+void cmdline_parse(char *text, struct options *out);
+
+#endif

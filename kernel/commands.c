@@ -1,0 +1,354 @@
+/*
+ * The commands: one table, one function each. What is wrong is refused by its name, in one
+ * line, and nothing is done; the next command is read.
+ *
+ * Owns nothing but the words of the command that runs (one at a time, thread "main").
+ *
+ * Next: tables.c (what they print), bench.c, guest/guest.h (what they start).
+ */
+#include "kernel/commands.h"
+#include "kernel/bench.h"
+#include "kernel/console.h"
+#include "kernel/tables.h"
+#include "guest/guest.h"
+#include "lib/errors.h"
+#include "lib/string.h"
+#include "lib/words.h"
+#include "mm/mm.h"
+#include "sched/sched.h"
+
+#define POLL_NS (2 * 1000 * 1000ULL)
+
+struct command {
+    const char *name;
+    const char *usage; /* what follows the name */
+    const char *help;
+    const char *known; /* the keys it takes, blanks between; NULL: it looks itself */
+    unsigned operands; /* bare words that must follow before the keys */
+    void (*run)(struct words *w);
+};
+
+static void command_usage(const struct words *w);
+
+/* ---- guests ---- */
+
+static void say_image(void *ctx, const char *name)
+{
+    (void)ctx;
+    log_line("  image %s", name);
+}
+
+/*
+ * Waits for a guest that runs in the foreground; Ctrl-C kills it. Looks every 2 ms rather than
+ * sleep until the end, so that it sees the Ctrl-C; the guest's times are measured by itself.
+ */
+static void start_wait(unsigned id)
+{
+    struct guest_stat g;
+
+    while (guest_stat_get(id, &g) == 0 && g.state != GUEST_DEAD) {
+        if (console_interrupted() && g.state == GUEST_RUNNING)
+            guest_kill(id);
+        thread_sleep(POLL_NS);
+    }
+    guest_wait(id);
+}
+
+/* A number that names one of `limit` things. */
+static bool start_index(struct words *w, const char *key, unsigned limit, unsigned *out)
+{
+    u64 n = 0;
+
+    if (!words_find(w, key))
+        return true;
+    if (words_number(w, key, &n) != 0) {
+        log_line("start: %s", w->error);
+        return false;
+    }
+    if (n >= limit) {
+        log_line("start: %s=%lu: there are %u, counted from 0", key, n, limit);
+        return false;
+    }
+    *out = (unsigned)n;
+    return true;
+}
+
+static void command_start(struct words *w)
+{
+    struct guest_config cfg = GUEST_CONFIG_DEFAULT(w->word[1].key);
+    unsigned id;
+
+    for (unsigned i = 2; i < w->nr; i++) {
+        const struct word *word = &w->word[i];
+        bool bare = strcmp(word->key, "linger") == 0 || strcmp(word->key, "&") == 0;
+        if (bare && word->value) {
+            log_line("start: '%s' takes no value", word->key);
+            return;
+        }
+        if (!bare && (!word->value || !*word->value)) {
+            log_line("start: '%s' wants a value: %s=...", word->key, word->key);
+            return;
+        }
+    }
+    if (words_bytes(w, "mem", &cfg.mem) != 0) {
+        log_line("start: %s", w->error);
+        return;
+    }
+    if (!start_index(w, "node", nr_nodes, &cfg.node) || !start_index(w, "cpu", nr_cpus, &cfg.cpu))
+        return;
+    cfg.kind = words_value(w, "kind");
+    cfg.secret = words_value(w, "secret");
+    cfg.linger = words_has(w, "linger");
+    if (guest_start(&cfg, &id) != 0)
+        return; /* it has said why */
+    log_line("guest %u %s started", id, cfg.name);
+    if (!words_has(w, "&"))
+        start_wait(id);
+}
+
+static void command_kill(struct words *w)
+{
+    u64 id;
+
+    if (w->nr != 2 || w->word[1].value) {
+        command_usage(w);
+        return;
+    }
+    if (parse_number(w->word[1].key, &id) != 0 || id > ~0u) {
+        log_line("kill: '%s' is not the id of a guest", w->word[1].key);
+        return;
+    }
+    int error = guest_kill((unsigned)id);
+    if (error)
+        log_line("kill: guest %lu: %s", id, error_text(error));
+}
+
+static void command_guests(struct words *w)
+{
+    (void)w;
+    table_guests();
+}
+
+/* ---- memory ---- */
+
+static void command_zones(struct words *w)
+{
+    (void)w;
+    table_zones();
+}
+
+static void command_stats(struct words *w)
+{
+    (void)w;
+    table_stats();
+}
+
+static u64 frames_not_clean(void)
+{
+    struct mm_zone_info i;
+    mm_node_info(MM_ALL_NODES, &i);
+    return i.dirty + i.stored_dirty + i.in_flight;
+}
+
+static void command_wait(struct words *w)
+{
+    if (w->nr != 2 || w->word[1].value || strcmp(w->word[1].key, "clean") != 0) {
+        command_usage(w);
+        return;
+    }
+    u64 began = time_ns();
+    guests_wait_exiting();
+    thread_reap_wait();
+    for (;;) {
+        u64 left = frames_not_clean();
+        if (left == 0)
+            break;
+        if (!mm_scrub_enabled()) {
+            log_line("wait clean: %lu frames are dirty and idle scrubbing is off; `scrub on` first",
+                     left);
+            return;
+        }
+        if (console_interrupted()) {
+            log_line("wait clean: interrupted; %lu frames are not clean yet", left);
+            return;
+        }
+        thread_sleep(POLL_NS);
+    }
+    log_line("all free memory is clean after %lu ms", MS_OF(time_ns() - began));
+}
+
+/* scrub on, scrub off, scrub claim, scrub eager, and the same with '=' */
+static void command_scrub(struct words *w)
+{
+    const char *what = w->word[0].value;
+
+    if (what ? w->nr != 1 : w->nr > 2 || (w->nr == 2 && w->word[1].value)) {
+        command_usage(w);
+        return;
+    }
+    if (!what)
+        what = w->nr == 2 ? w->word[1].key : "";
+    if (!*what) {
+        log_line("strategy %s, idle scrubbing %s", mm_strategy_name(),
+                 mm_scrub_enabled() ? "on" : "off");
+    } else if (strcmp(what, "on") == 0 || strcmp(what, "off") == 0) {
+        mm_scrub_enable(what[1] == 'n');
+        log_line("idle scrubbing %s", what);
+    } else if (mm_strategy_set(what) == 0) {
+        log_line("strategy %s", mm_strategy_name());
+    } else {
+        log_line("scrub: unknown '%s'; on, off, claim or eager", what);
+    }
+}
+
+static void command_bench(struct words *w)
+{
+    if (w->nr != 2 || w->word[1].value || strcmp(w->word[1].key, "destroy") != 0) {
+        command_usage(w);
+        return;
+    }
+    bench_destroy();
+}
+
+static void say_line(const char *line)
+{
+    log_line("%s", line);
+}
+
+static void command_check(struct words *w)
+{
+    (void)w;
+    unsigned wrong = mm_check(true, say_line);
+    log_line("check: %u thing%s wrong", wrong, wrong == 1 ? "" : "s");
+}
+
+static void command_threads(struct words *w)
+{
+    (void)w;
+    sched_dump(say_line);
+}
+
+static void command_off(struct words *w)
+{
+    (void)w;
+    machine_exit(EXIT_PASS);
+}
+
+static void command_help(struct words *w);
+
+static const struct command commands[] = {
+    {"start", "NAME [mem=256M] [node=N] [kind=K] [secret=TEXT] [cpu=N] [linger] [&]",
+     "start a guest; without & the prompt returns at its end", "mem node kind secret cpu linger &",
+     1, command_start},
+    {"kill", "ID", "end a guest; its memory comes back dirty", NULL, 0, command_kill},
+    {"wait", "clean", "until guests that are exiting are gone and no frame is dirty", NULL, 0,
+     command_wait},
+    {"zones", "", "where memory is, in MiB", "", 0, command_zones},
+    {"guests", "", "who lives, and who has died lately", "", 0, command_guests},
+    {"stats", "", "who scrubbed what, and how the CPUs fared", "", 0, command_stats},
+    {"threads", "", "every thread: its CPU and state", "", 0, command_threads},
+    {"scrub", "on|off|claim|eager", "idle CPUs scrub or not; which strategy", NULL, 0,
+     command_scrub},
+    {"bench", "destroy", "free 256 MiB with claim and with eager: the ratio", NULL, 0,
+     command_bench},
+    {"check", "", "recount every map and read every clean frame", "", 0, command_check},
+    {"help", "", "this", "", 0, command_help},
+    {"off", "", "leave QEMU, status 0x10", "", 0, command_off},
+};
+
+static void command_help(struct words *w)
+{
+    (void)w;
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++) {
+        const struct command *c = &commands[i];
+        log_line("%s%s%s", c->name, *c->usage ? " " : "", c->usage);
+        log_line("        %s", c->help);
+    }
+    guests_each_image(say_image, NULL);
+}
+
+static const struct command *command_find(const char *name)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(commands); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static void command_usage(const struct words *w)
+{
+    const struct command *c = command_find(w->word[0].key);
+    log_line("usage: %s%s%s", c->name, *c->usage ? " " : "", c->usage);
+}
+
+static void command_execute(char *text)
+{
+    static struct words words; /* one command at a time; too big for a stack */
+
+    if (words_parse(&words, text) != 0) {
+        log_line("%s", words.error);
+        return;
+    }
+    if (words.nr == 0)
+        return;
+    const struct word *first = &words.word[0];
+    const struct command *c = command_find(first->key);
+    if (!c || (first->value && c->run != command_scrub)) {
+        log_line("unknown command '%s%s%s'; try help", first->key, first->value ? "=" : "",
+                 first->value ? first->value : "");
+        return;
+    }
+    if (words.nr < 1 + c->operands || (c->operands && words.word[1].value)) {
+        command_usage(&words);
+        return;
+    }
+    const struct word *bad = c->known ? words_unknown(&words, 1 + c->operands, c->known) : NULL;
+    if (bad) {
+        log_line("%s: unknown key '%s'; usage: %s%s%s", c->name, bad->key, c->name,
+                 *c->usage ? " " : "", c->usage);
+        return;
+    }
+    console_command_begin();
+    c->run(&words);
+    console_command_end();
+}
+
+static void commands_execute_all(char *text)
+{
+    char *command;
+    while ((command = words_next_command(&text)))
+        command_execute(command);
+}
+
+static char *trim(char *s)
+{
+    while (*s == ' ' || *s == '\t')
+        s++;
+    size_t n = strlen(s);
+    while (n > 0 && (s[n - 1] == ' ' || s[n - 1] == '\t'))
+        s[--n] = 0;
+    return s;
+}
+
+void commands_run(char *script)
+{
+    char *command;
+    while ((command = words_next_command(&script))) {
+        command = trim(command);
+        if (!*command)
+            continue;
+        log_line("%s%s", PROMPT, command);
+        command_execute(command);
+    }
+}
+
+void commands_prompt(void)
+{
+    static char line[CONSOLE_LINE_MAX];
+
+    for (;;) {
+        console_write(PROMPT, sizeof(PROMPT) - 1);
+        if (console_read_line(line, sizeof(line)) > 0)
+            commands_execute_all(line);
+    }
+}
