@@ -87,31 +87,30 @@ struct guest_head {
 };
 
 struct guest {
-    struct spinlock lock;
-    unsigned id;                /* (t) 0: this place is free */
-    char name[GUEST_NAME_MAX];  /* (c) */
+    struct spinlock lock;        /* first, with the gate: they outlive the guest */
+    struct waitq gate;           /* the memory gate: who waits to get in */
+    unsigned id;                 /* (t) 0: this place is free */
+    char name[GUEST_NAME_MAX];   /* (c) */
     const struct guest_ops *ops; /* (c) */
-    unsigned node;              /* (c) where its memory is asked for */
-    enum take_flags take;       /* (c) TAKE_CLEAN, and TAKE_THIS_NODE if a node was asked for */
-    unsigned cpu;               /* (c) */
-    enum guest_state state;     /* (g); read without it by its thread, see guest_must_end() */
-    struct thread *thread;      /* (g) NULL: not created yet, or gone */
-    bool announced;             /* (c) it came to run; else nobody hears of its end */
-    s64 exit_code;              /* (g) */
-    char end[GUEST_END_MAX];    /* (g) */
-    u64 started_at, load_ns;    /* (c) */
-    u64 ended_at;               /* (g) time_ns() of the kill or the exit */
-    u64 destroy_ns, free_ns;    /* (g) once it is dead */
+    unsigned node;               /* (c) where its memory is asked for */
+    enum take_flags take;        /* (c) TAKE_CLEAN, and TAKE_THIS_NODE if a node was asked for */
+    unsigned cpu;                /* (c) */
+    enum guest_state state;      /* (g); read without it by its thread, see guest_must_end() */
+    struct thread *thread;       /* (g) NULL: not created yet, or gone */
+    bool say_end;                /* (o) its end has not been told yet */
+    s64 exit_code;               /* (g) */
+    char end[GUEST_END_MAX];     /* (g) */
+    u64 started_at, load_ns;     /* (c) */
+    u64 ended_at;                /* (g) time_ns() of the kill or the exit */
+    u64 destroy_ns, free_ns;     /* (g) once it is dead */
 
-    struct waitq gate;          /* the memory gate: who waits to get in */
-    unsigned gate_taken;        /* (a) 1: somebody is in; cas to enter, release to leave */
-    struct aspace space;        /* (m) kind ring3 */
-    bool space_made;            /* (m) */
-    struct guest_head *head;    /* (m) */
-    u64 *gib;                   /* (m) guest/memory.c: a frame of 512 entries, one a GiB */
-    unsigned order_max;         /* (m) larger blocks were not to be had */
-    unsigned dirty_seen;        /* (m) frames of this guest that the check refused */
-    u64 entry;                  /* (c) */
+    unsigned gate_taken;     /* (a) 1: somebody is in; cas to enter, release to leave */
+    struct aspace space;     /* (m) kind ring3 */
+    bool space_made;         /* (m) */
+    struct guest_head *head; /* (m) */
+    u64 *gib;                /* (m) guest/memory.c: a frame of 512 entries, one a GiB */
+    unsigned dirty_seen;     /* (m) frames of this guest that the check refused */
+    u64 entry;               /* (c) */
     /* (m), read without it for listings: (a) relaxed, each a count by itself. */
     u64 frames_given, frames_held, frames_peak, frames_limit, frames_got, frames_back;
     u64 frames_own; /* metadata; tables are not counted here */
@@ -133,8 +132,8 @@ static inline bool guest_must_end(const struct guest *g)
     return load_relaxed(&g->state) == GUEST_EXITING;
 }
 /* Ends the calling guest thread: memory back, state DEAD. `fmt` says how it ended. */
-void guest_end(struct guest *g, s64 code, const char *fmt, ...)
-    __printf_like(3, 4) __attribute__((noreturn));
+void guest_end(struct guest *g, s64 code, const char *fmt, ...) __printf_like(3, 4)
+    __attribute__((noreturn));
 /* Gives everything back and ends the thread. The state is EXITING already. */
 void guest_finish(struct guest *g) __attribute__((noreturn));
 
@@ -153,8 +152,11 @@ int guest_memory_create(struct guest *g);
  */
 int guest_memory_fill(struct guest *g, u64 va, u64 pages, enum prot prot, enum page_use use);
 /* One checked frame for the page at va, in the map but not mapped yet; PFN_NONE and *error. */
-pfn_t guest_memory_page(struct guest *g, u64 va, enum page_use use, int *error);
-/* Unmaps what is there of the range, flushes, then gives it back. E_NOMEM: nothing has changed. */
+pfn_t guest_memory_page(struct guest *g, u64 va, enum prot prot, enum page_use use, int *error);
+/*
+ * Unmaps what is there of the range, flushes, then gives it back. E_NOMEM: nothing has changed.
+ * E_KILLED: the guest is no longer whole and has to end.
+ */
 int guest_memory_release(struct guest *g, u64 va, u64 pages);
 /* True if all of the range is memory that may be given back. */
 bool guest_memory_givable(const struct guest *g, u64 va, u64 pages);
