@@ -117,8 +117,6 @@ static s64 call_mem_give(struct guest *g, u64 va, u64 pages)
 {
     if (pages == 0 || pages > USER_TOP / FRAME_SIZE || !IS_ALIGNED(va, FRAME_SIZE))
         return E_INVAL;
-    if (bytes == 0)
-        return true;
     if (va >= USER_TOP || pages * FRAME_SIZE > USER_TOP - va)
         return E_FAULT;
     guest_memory_enter(g);
