@@ -138,7 +138,7 @@ void mm_zone_info(unsigned zone, struct mm_zone_info *out);
 /* The sums over all zones of a node; MM_ALL_NODES: over all. start and end are 0. */
 #define MM_ALL_NODES (~0u)
 void mm_node_info(unsigned node, struct mm_zone_info *out);
-/* Frames scrubbed by this CPU when idle, since boot. */
+/* Frames scrubbed by this CPU when idle, since boot; counted one by one as they are cleared. */
 u64 mm_cpu_scrubbed(unsigned cpu);
 
 /* ---- checking ---- */

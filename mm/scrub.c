@@ -48,12 +48,14 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
 {
     struct map512 cleared = {{0}}, todo = c->mask;
     pfn_t first = zone_pb_pfn(z, c->pb);
+    u64 *count = &cpu_scrubbed[cpu_id()];
     u32 n = 0;
     map512_for_each(bit, &todo)
     {
         clear_frame_stream(frame_va(first + bit));
         map512_set(&cleared, bit);
         store_relaxed(&c->cleared, ++n);
+        store_relaxed(count, *count + 1); /* live: sched/ counts what a wake waits for */
         /*
          * After the first frame, not before it (rule 16): a taker that shuts the gate again and
          * again cannot keep us from ever clearing one. Relaxed: the gate is a request, what it
@@ -85,8 +87,6 @@ bool scrub_claim_step(void)
         spin_lock(&z->lock);
         claim_return_locked(z, &cleared);
         spin_unlock(&z->lock);
-        u64 *count = &cpu_scrubbed[cpu_id()];
-        store_relaxed(count, *count + map512_count(&cleared));
     }
     preempt_enable();
     return claimed;
