@@ -99,6 +99,8 @@ static void command_start(struct words *w)
     cfg.kind = words_value(w, "kind");
     cfg.secret = words_value(w, "secret");
     cfg.linger = words_has(w, "linger");
+    /* What a dying guest still holds is as good as free: do not fail for want of it. */
+    guests_wait_exiting();
     if (guest_start(&cfg, &id) != 0)
         return; /* it has said why */
     log_line("guest %u %s started", id, cfg.name);

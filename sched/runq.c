@@ -86,6 +86,8 @@ void runq_switch_locked(struct runq *rq)
     if (c->nr_locks_held != 1)
         panic("thread %s switches with lock '%s' held", prev->name, c->locks_held[0]->name);
 
+    ASSERT(preempt_count() == 2); /* the lock's, and the one around it: equal for every thread */
+
     /* Under the lock: a waker that comes later sets it again. */
     store_relaxed(&c->need_resched, 0);
     if (prev->state == THREAD_RUNNING && prev != c->idle) {
