@@ -164,7 +164,7 @@ class Machine:
                 c += ["-append", words]
         else:
             if self.firmware == "uefi":
-                c += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={ovmf()}"]
+                c += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={ovmf() or OVMF[0]}"]
             c += ["-cdrom", ISO]
             if words:  # in QEMU's option lists a comma is written twice
                 c += ["-fw_cfg",
@@ -179,15 +179,13 @@ class Machine:
             raise Wrong("qemu-system-x86_64 is not there: make doctor says how to get it")
         if self.accel == "kvm" and not os.access("/dev/kvm", os.W_OK):
             raise Wrong("ACCEL=kvm: /dev/kvm cannot be written here; expected tcg")
-        if self.firmware == "uefi":
-            ovmf()
+        if self.firmware == "uefi" and not ovmf():
+            raise Wrong("FIRMWARE=uefi: no OVMF_CODE*.fd here (Debian package ovmf)")
 
 
 def ovmf():
-    for path in OVMF:
-        if os.path.exists(path):
-            return path
-    raise Wrong("FIRMWARE=uefi: no OVMF_CODE*.fd here (Debian package ovmf)")
+    """The firmware's file, None if it is not there."""
+    return next((path for path in OVMF if os.path.exists(path)), None)
 
 
 def shell_line(command):
