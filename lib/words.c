@@ -26,7 +26,7 @@ int words_parse(struct words *w, char *text)
         while (*in && !is_blank(*in)) {
             if (*in == '\'' || *in == '"') {
                 char quote = *in++;
-                const char *open = in;
+                const char *open = out;
                 while (*in && *in != quote) {
                     /* The first '=' splits the word, in quotes or not: 'run=a b'. */
                     bool splits = *in == '=' && !value;
@@ -37,6 +37,7 @@ int words_parse(struct words *w, char *text)
                         value = out;
                 }
                 if (!*in) {
+                    *out = 0;
                     snprintf(w->error, sizeof(w->error), "no closing %c after: %.40s", quote, open);
                     return E_FORMAT;
                 }
