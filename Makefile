@@ -171,7 +171,7 @@ $(ISO): $(ELF) $(GUESTS) iso/grub.cfg
 	@mkdir -p $(B)/iso/boot/grub
 	@cp $(ELF) $(GUESTS) $(B)/iso/boot/
 	@cp iso/grub.cfg $(B)/iso/boot/grub/
-	$(Q)grub-mkrescue -o $@ $(B)/iso >$(B)/iso.log 2>&1 || { cat $(B)/iso.log; exit 1; }
+	$(Q)grub-mkrescue --locales= --fonts= --themes= -o $@ $(B)/iso >$(B)/iso.log 2>&1 || { cat $(B)/iso.log; exit 1; }
 
 # ---- the hosted tests --------------------------------------------------------------------------
 # tests/host/lib/test_*.c: the pure parsers. tests/host/mm/test_*.c: mm/ itself, unchanged, over

@@ -8,15 +8,38 @@ import os
 import re
 import subprocess
 import sys
+import termios
 import threading
 
-from machine import Boot, Machine, main_guard, number, plain, flag, shell_line
+from machine import Boot, Machine, flag, main_guard, number, plain, shell_line
 
 LIMIT = 180  # seconds, for a run that nobody watches
+KERNEL_SPEAKS = "Limpid, "  # how the kernel's first line begins
+
+
+class Transcript:
+    """Copies the serial text, line by line as it comes. What firmware and GRUB draw before the
+    kernel speaks is kept back; it is of interest only if the kernel never does."""
+
+    def __init__(self):
+        self.early = []
+        self.kernel = False
+
+    def copy(self, stream):
+        for line in stream:
+            text = plain(line.decode("utf-8", "replace"))
+            if not self.kernel:
+                self.early.append(text)
+                self.kernel = KERNEL_SPEAKS in text
+                if self.kernel:
+                    text = text[text.index(KERNEL_SPEAKS):]
+            if self.kernel:
+                print(text, end="", flush=True)
+        if not self.kernel:
+            print("".join(self.early), end="", flush=True)
 
 
 def interactive(machine):
-    import termios
     machine.serial = "terminal"
     saved = termios.tcgetattr(0)
     print("limpid: `off` at the prompt leaves; Ctrl-A X ends QEMU at once", flush=True)
@@ -32,13 +55,8 @@ def unattended(machine, seconds):
     if not re.search(r"(^|\s)exit(\s|$)", machine.words):
         machine.words = (machine.words + " exit").strip()
     with Boot(machine, seconds, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as boot:
-        def pump():
-            # Line by line, as it comes; escapes are for terminals only.
-            for line in boot.process.stdout:
-                text = line.decode("utf-8", "replace")
-                sys.stdout.write(text if sys.stdout.isatty() else plain(text))
-                sys.stdout.flush()
-        reader = threading.Thread(target=pump, daemon=True)
+        reader = threading.Thread(target=Transcript().copy, args=(boot.process.stdout,),
+                                  daemon=True)
         reader.start()
         boot.wait()
         reader.join(5)
