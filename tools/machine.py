@@ -38,6 +38,10 @@ class Wrong(Exception):
     """A knob or an environment that cannot work; the text is the one line that people see."""
 
 
+class Unproven(Exception):
+    """A proof did not hold; the text says how."""
+
+
 def number(name, text, low, high):
     if not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
         raise Wrong(f"{name}={text}: expected a whole number from {low} to {high}")

@@ -14,17 +14,13 @@ import tempfile
 import time
 
 from console import Console, Lost
-from machine import MIB, Machine
+from machine import MIB, Machine, Unproven
 
 NODE_MIB = 512  # of each of two nodes
 GUEST_MIB = 256
 PROBER_MIB = 320
 LIMIT = 120
 COVERED = 0.90
-
-
-class Unproven(Exception):
-    """The proof did not hold; the text says how."""
 
 
 class RamDir:

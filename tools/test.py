@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 
+import bars
 import ktap
 import outside
 import selftest
-from machine import BUILD, ROOT, Machine, Wrong, boot_to_text, main_guard, number, shell_line
+from machine import BUILD, ROOT, Machine, Unproven, Wrong, boot_to_text, main_guard, number, shell_line
 
 LOGS = os.path.join(ROOT, BUILD, "log")
 SUITE_LIMIT = 180  # seconds for one boot with tests
@@ -109,8 +110,9 @@ def proof(name, prove, *args):
     try:
         out.remark = prove(*args)
         out.passed = 1
-    except outside.Unproven as wrong:
-        out.fail(f"{name}: {wrong}", f"make test T={name} SEED={args[-1]}")
+    except Unproven as wrong:
+        out.fail(f"{name}: {wrong}",
+                 f"make test T={name}" + (f" SEED={args[-1]}" if args else ""))
     out.seconds = time.monotonic() - started
     return out
 
@@ -213,16 +215,26 @@ def outside_jobs(seed, rounds):
     ]
 
 
+def bar_jobs():
+    return [("bars.boot", proof, ("bars.boot", bars.prove_boot)),
+            ("bars.destroy", proof, ("bars.destroy", bars.prove_destroy))]
+
+
+def everything(seed):
+    return (kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs(seed) +
+            bar_jobs())
+
+
 def selected_jobs(selector, seed):
     """T=: one of the runner's own names, a group of them, or cases in the kernel."""
-    own = host_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + kernel_jobs(seed)
+    own = everything(seed)
     hits = [job for job in own if job[0] == selector or job[0].startswith(selector + ".")]
     if hits:
         return hits
     for name, function, args in host_jobs(seed):  # host.test_x.case
         if selector.startswith(name + "."):
             return [(name, function, args + (selector[len(name) + 1:],))]
-    if re.match(r"(host|tools|story|outside|kernel)(\.|$)", selector):
+    if re.match(r"(host|tools|story|outside|bars|kernel)(\.|$)", selector):
         raise Wrong(f"T={selector}: expected one of " + ", ".join(job[0] for job in own))
     env = dict(os.environ)
     env["FIRMWARE"] = env.get("FIRMWARE") or "pvh"  # the fast way in, unless asked
@@ -263,11 +275,15 @@ def run_jobs(jobs):
             sys.stdout.flush()
         return out
 
+    # What is timed runs alone, after the rest.
+    shared = [job for job in jobs if not job[0].startswith("bars.")]
+    alone = [job for job in jobs if job[0].startswith("bars.")]
     with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        for out in pool.map(one, jobs):
-            passed, failed = passed + out.passed, failed + out.failed
-            skipped += out.skipped
-            failures += [line.strip() for line in out.lines if line.startswith("  again: ")]
+        outcomes = list(pool.map(one, shared)) + [one(job) for job in alone]
+    for out in outcomes:
+        passed, failed = passed + out.passed, failed + out.failed
+        skipped += out.skipped
+        failures += [line.strip() for line in out.lines if line.startswith("  again: ")]
     if failures:
         print("\nTo run a failure again:")
         for line in dict.fromkeys(failures):
@@ -289,7 +305,7 @@ def list_all():
             body = re.search(r"struct ktest " + array + r"\[\]\s*=\s*\{(.*?)\n\};", source, re.S)
             for case in re.findall(r"\{\s*(?:\.name\s*=\s*)?\"(\w+)\"", body[1] if body else ""):
                 print(f"{suite}.{case}")
-    for name, _, _ in host_jobs(1) + story_jobs() + outside_jobs(1, 1) + kernel_jobs(1):
+    for name, _, _ in everything(1):
         print(name)
     return 0
 
@@ -312,8 +328,7 @@ def main():
     elif verb == "soak":
         jobs = soak_jobs(rounds, seed)
     elif verb == "all":
-        jobs = selected_jobs(selector, seed) if selector else (
-            kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs(seed))
+        jobs = selected_jobs(selector, seed) if selector else everything(seed)
     else:
         raise Wrong(f"test.py {verb}: expected all, host, soak or list")
     if knob("DRYRUN") == "1":
