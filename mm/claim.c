@@ -51,7 +51,7 @@ bool claim_take_locked(struct zone *z)
     z->in_flight += map512_count(&c->mask);
     z->nr_claims++;
     c->pb = i;
-    store_relaxed(&c->cleared, 0);
+    store_relaxed(&c->begun, 0);
     c->marked = false;
     store_relaxed(&c->zone, z);
     return true;
@@ -74,7 +74,7 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
     pageblock_put_locked(z, c->pb, c->mask, &dirt, c->since);
 
     if (c->marked)
-        z->max_clears_waited = MAX(z->max_clears_waited, (u64)(c->cleared - c->mark));
+        z->max_clears_waited = MAX(z->max_clears_waited, (u64)(c->begun - c->mark));
     z->oldest_scrubbed_ms = MAX(z->oldest_scrubbed_ms, now_ms() - c->since);
     if (cpu_node(cpu) == z->node)
         z->scrubbed_idle_local += n;
@@ -160,7 +160,7 @@ void claim_mark_locked(struct zone *z)
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         struct claim *c = &claims[cpu];
         if (load_relaxed(&c->zone) == z && !c->marked) {
-            c->mark = load_relaxed(&c->cleared);
+            c->mark = load_relaxed(&c->begun);
             c->marked = true;
         }
     }

@@ -14,8 +14,8 @@ struct claim {
     u32 pb;             /* (Z) */
     u32 since;          /* (Z) the age of the dirt, kept for what comes back dirty (rule 17) */
     struct map512 mask; /* (Z) */
-    u32 cleared;        /* (a) frames cleared so far: relaxed, for counting only */
-    u32 mark;           /* (Z) `cleared` when the gate was shut */
+    u32 begun;          /* (a) clears begun so far: relaxed, for counting only */
+    u32 mark;           /* (Z) `begun` when the gate was shut */
     bool marked;        /* (Z) */
 };
 

@@ -127,7 +127,7 @@ struct mm_zone_info {
     u64 scrubbed_takers_local, scrubbed_takers_remote;
     u64 scrubbed_at_free;   /* by strategies that do */
     u64 waits;              /* takes that had to wait for claims */
-    u64 max_clears_waited;  /* the most clears that any of them waited for */
+    u64 max_clears_waited;  /* the most clears that a claim began after a gate was shut: 1 (P4) */
     u64 oldest_dirt_ms;     /* the age of the oldest dirt now */
     u64 oldest_scrubbed_ms; /* the oldest that dirt got before it was scrubbed */
 };

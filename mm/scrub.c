@@ -52,9 +52,15 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
     u32 n = 0;
     map512_for_each(bit, &todo)
     {
+        /*
+         * Counted before the clear: whoever shuts the gate then knows which clear we are in. By
+         * the time the look below is made, a frame's worth of stores later, this one has left
+         * the store buffer; so a gate that the look has missed saw this count, and at most one
+         * further clear is begun behind it (P4, P8).
+         */
+        store_relaxed(&c->begun, ++n);
         clear_frame_stream(frame_va(first + bit));
         map512_set(&cleared, bit);
-        store_relaxed(&c->cleared, ++n);
         store_relaxed(count, *count + 1); /* live: sched/ counts what a wake waits for */
         /*
          * After the first frame, not before it (rule 16): a taker that shuts the gate again and

@@ -1,0 +1,196 @@
+/*
+ * The hosted machine: see tests/host/port/arch.h and port.h.
+ */
+#include "port.h"
+#include "lib/log.h"
+
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+unsigned nr_cpus, nr_nodes;
+char *port_memory;
+__thread struct port_cpu port_self;
+
+static size_t memory_bytes;
+static struct port_machine machine;
+static unsigned kicks[MAX_CPUS];
+static bool resched[MAX_CPUS];
+
+void panic(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "panic: ");
+    vfprintf(stderr, fmt, ap);
+    fprintf(stderr, "\n");
+    va_end(ap);
+    abort();
+}
+
+void log_line(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    fprintf(stderr, "\n");
+    va_end(ap);
+}
+
+unsigned cpu_node(unsigned cpu)
+{
+    return machine.cpu_node[cpu];
+}
+
+u64 time_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+}
+
+void cpu_kick(unsigned cpu)
+{
+    fetch_add(&kicks[cpu], 1);
+}
+
+unsigned port_kicks(unsigned cpu)
+{
+    return load_relaxed(&kicks[cpu]);
+}
+
+bool need_resched(void)
+{
+    return load_relaxed(&resched[port_self.id]);
+}
+
+void port_set_resched(unsigned cpu, bool on)
+{
+    store_relaxed(&resched[cpu], on);
+}
+
+void port_be_cpu(unsigned cpu)
+{
+    ASSERT(port_self.nr_locks == 0 && port_self.preempt_count == 0);
+    port_self.id = cpu;
+}
+
+void port_be_cpu_state(unsigned cpu, enum cpu_state state)
+{
+    unsigned self = port_self.id;
+    port_self.id = cpu;
+    mm_cpu_state_set(state);
+    port_self.id = self;
+}
+
+/* ---- clears: ordinary code, so that the sanitizers see the stores ---- */
+
+void clear_frame_stream(void *frame)
+{
+    memset(frame, 0, FRAME_SIZE);
+}
+
+void clear_ordinary(void *p, size_t bytes)
+{
+    memset(p, 0, bytes);
+}
+
+bool frame_is_zero(const void *frame)
+{
+    const u64 *w = frame;
+    u64 any = 0;
+    for (unsigned i = 0; i < FRAME_SIZE / 8; i++)
+        any |= w[i];
+    return any == 0;
+}
+
+void port_soil(pfn_t pfn)
+{
+    u64 *w = frame_va(pfn);
+    for (unsigned i = 0; i < FRAME_SIZE / 8; i++)
+        w[i] = 0xd1d1000000000000ULL | pfn << 9 | i;
+}
+
+/* ---- locks ---- */
+
+void spin_init(struct spinlock *l, const char *name, enum lock_rank rank, unsigned sub)
+{
+    *l = (struct spinlock){.rank = (u16)rank, .sub = (u16)sub, .name = name};
+}
+
+void spin_lock(struct spinlock *l)
+{
+    struct port_cpu *c = &port_self;
+    preempt_disable();
+    if (c->nr_locks) {
+        const struct spinlock *top = c->lock[c->nr_locks - 1];
+        if (top->rank > l->rank || (top->rank == l->rank && top->sub >= l->sub))
+            panic("lock order: %s %u taken while %s %u is held", l->name, l->sub, top->name,
+                  top->sub);
+    }
+    u32 ticket = fetch_add(&l->next, 1);
+    while (load_acquire(&l->serving) != ticket)
+        sched_yield(); /* there may be fewer cores than threads */
+    store_relaxed(&l->holder, c->id + 1);
+    c->lock[c->nr_locks++] = l;
+}
+
+void spin_unlock_keep_preempt_off(struct spinlock *l)
+{
+    struct port_cpu *c = &port_self;
+    ASSERT(spin_held(l));
+    unsigned n = c->nr_locks;
+    while (c->lock[n - 1] != l)
+        n--;
+    for (; n < c->nr_locks; n++)
+        c->lock[n - 1] = c->lock[n];
+    c->nr_locks--;
+    store_relaxed(&l->holder, 0);
+    store_release(&l->serving, l->serving + 1);
+}
+
+void spin_unlock(struct spinlock *l)
+{
+    spin_unlock_keep_preempt_off(l);
+    preempt_enable();
+}
+
+bool spin_held(const struct spinlock *l)
+{
+    return load_relaxed(&l->holder) == port_self.id + 1;
+}
+
+/* ---- the stage ---- */
+
+int port_boot(const struct port_machine *m)
+{
+    u64 end = 0;
+    machine = *m;
+    nr_cpus = m->cpus;
+    nr_nodes = m->nodes;
+    memset(kicks, 0, sizeof(kicks));
+    memset(resched, 0, sizeof(resched));
+    if (port_memory)
+        munmap(port_memory, memory_bytes);
+    for (unsigned n = 0; n < m->nr_ranges; n++)
+        end = MAX(end, m->range[n].end);
+    memory_bytes = end * FRAME_SIZE;
+    port_memory = mmap(NULL, memory_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (port_memory == MAP_FAILED) {
+        perror("mmap");
+        exit(2);
+    }
+    madvise(port_memory, memory_bytes, MADV_NOHUGEPAGE);
+    port_be_cpu(0);
+    struct mm_config cfg = {.range = m->range,
+                            .nr_ranges = m->nr_ranges,
+                            .nr_nodes = m->nodes,
+                            .zone_gib = m->zone_gib,
+                            .scrub_off = m->scrub_off};
+    return mm_init(&cfg);
+}
