@@ -65,17 +65,38 @@ struct memmap;   /* lib/memmap.h */
 struct topology; /* lib/acpi.h */
 
 void serial_init(void);
-/* The boot CPU's GDT, TSS, IDT and per-CPU data. First thing, so that a fault says its name. */
+/*
+ * The boot CPU's GDT, TSS, IDT and per-CPU data, and the clock. Second thing, so that a fault
+ * says its name; locks and log_line() need it.
+ */
 void cpu_early_init(void);
+/*
+ * What the loader said (magic and info_phys as kernel_main() got them), copied, and the text of
+ * QEMU's fw_cfg file opt/limpid/cmdline behind a blank at the end of the command line. Runs on
+ * the boot map. Panics if there is no memory map.
+ */
+void boot_info_collect(u32 magic, u64 info_phys, struct bootinfo *out);
+/*
+ * What is free: usable RAM without the first MiB, the kernel image, the module and the
+ * framebuffer; all on node 0 (memmap_set_node() comes after topology_init()).
+ */
+void boot_memmap_build(const struct bootinfo *info, struct memmap *free);
 /*
  * The final page tables: kernel W^X, direct map of every RAM range of the bootinfo (not only
  * the free ones: ACPI tables, the module and boot data are read there), NX, kernel text
- * read-only in it too. Tables come out of `free`, which loses them.
+ * read-only in it too. Tables come out of `free`, which loses them, and go on doing so in
+ * screen_init(), topology_init() and machine_init(): so `free` has to stay where it is until
+ * paging_set_frame_source(), and mm_init() gets what is left after machine_init(). From here on
+ * `info` and `free` are reached through the kernel's own map: they lie in the image.
  */
 void paging_init(const struct bootinfo *info, struct memmap *free);
 /* Parses ACPI; on a broken or absent table logs one line and falls back to one node / one CPU. */
 void topology_init(const struct bootinfo *info, struct topology *out);
-/* Per-CPU data of all CPUs, local APIC, IOAPIC, clock calibration. */
+/*
+ * Per-CPU data of all CPUs (nr_cpus, nr_nodes and cpu_node() are final), local APIC, IOAPIC.
+ * `topo` has to stay: serial_enable_input() reads it. A CPU that smp_start() cannot wake keeps
+ * its id, and cpu_by_id(id)->online stays false.
+ */
 void machine_init(const struct topology *topo);
 /* Wakes the other CPUs one by one; each runs `entry` on its own idle stack. Number online. */
 unsigned smp_start(void (*entry)(void));
@@ -91,6 +112,12 @@ enum exit_code { /* written to isa-debug-exit at 0xf4; QEMU's status is value * 
 void machine_exit(enum exit_code code) __attribute__((noreturn));
 /* Stops every other CPU for good, by NMI. For panics. */
 void machine_freeze_others(void);
+
+/*
+ * A frame that a machine check has reported, each once; false: none. The handler only notes
+ * them, since it may have interrupted a lock holder. Any context; a thread retires them.
+ */
+bool machine_check_next(pfn_t *pfn);
 
 /* ---- console hardware ---- */
 void serial_write(const char *s, size_t n);    /* polled; any context; caller serialises */
@@ -120,9 +147,14 @@ struct arch_thread {
     u64 cr3;      /* physical root of its address space; 0: kernel only */
     void *fpu;    /* 512 bytes, 16-aligned FXSAVE area of a guest thread; NULL: no FPU state */
 };
+/* Makes the FXSAVE area of a new guest thread: before the thread runs. */
+void arch_fpu_init(void *fpu);
 /* Prepares a new thread so that the first switch to it calls entry(arg) with interrupts off. */
 void arch_thread_init(struct arch_thread *t, void *kstack_top, void (*entry)(void *), void *arg);
-/* Saves into prev, goes on in next. Interrupts off, run queue lock held by the caller. */
+/*
+ * Saves into prev, goes on in next. Interrupts off, run queue lock held by the caller. What one
+ * guest left in FPU, selectors and debug registers is gone before the next one runs.
+ */
 void arch_switch(struct arch_thread *prev, struct arch_thread *next);
 
 /* ---- interrupts and the tick ---- */
@@ -161,8 +193,9 @@ enum prot { PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
 int aspace_create(struct aspace *as);
 /*
  * Maps 2^order frames (order 0 or 9) at va. The table frames come from the frame source.
- * 0; E_INVAL (misaligned, outside the lower half); E_EXIST; E_NOMEM (nothing is mapped then).
- * W and X together is E_INVAL.
+ * 0; E_INVAL (misaligned, outside the lower half or in its last page); E_EXIST; E_NOMEM (nothing
+ * is mapped then). W and X together is E_INVAL. Order 9 over 4 KiB pages that have all been
+ * unmapped waits for other CPUs as aspace_flush() does. The caller serialises calls on one space.
  */
 int aspace_map(struct aspace *as, u64 va, pfn_t pfn, unsigned order, enum prot prot);
 /* Unmaps what aspace_map() mapped there; the caller flushes. 0 or E_NOENT. */
@@ -173,7 +206,10 @@ int aspace_unmap(struct aspace *as, u64 va, unsigned order);
  * through the guest's address (SMAP stays on).
  */
 pfn_t aspace_walk(const struct aspace *as, u64 va, enum prot prot);
-/* Flushes [va, va + bytes) of this space from every CPU that may hold it; waits for them. */
+/*
+ * Flushes [va, va + bytes) of this space from every CPU that may hold it; waits for them. Thread
+ * context; no lock held that a CPU with interrupts off may be spinning on.
+ */
 void aspace_flush(struct aspace *as, u64 va, u64 bytes);
 /*
  * This CPU loads the kernel's own root, which drops every translation of the space that it was

@@ -1,0 +1,37 @@
+/*
+ * Clearing frames, and looking whether they are clear. No state. See clear.h for which is for
+ * whom; the rates under TCG (QEMU 7.2) are: movnti 5.3 GB/s, rep stosq 3.9, rep stosb 0.7.
+ */
+#include "arch.h"
+
+void clear_frame_stream(void *frame)
+{
+    u64 *p = frame, *end = p + FRAME_SIZE / sizeof(u64);
+    /* Eight stores a turn: one line of the write-combining buffers (SDM3 12.3.1). */
+    for (; p < end; p += 8)
+        __asm__ volatile("movnti %1, 0(%0)\n\t"
+                         "movnti %1, 8(%0)\n\t"
+                         "movnti %1, 16(%0)\n\t"
+                         "movnti %1, 24(%0)\n\t"
+                         "movnti %1, 32(%0)\n\t"
+                         "movnti %1, 40(%0)\n\t"
+                         "movnti %1, 48(%0)\n\t"
+                         "movnti %1, 56(%0)" ::"r"(p),
+                         "r"(0UL)
+                         : "memory");
+}
+
+void clear_ordinary(void *p, size_t bytes)
+{
+    size_t words = bytes / sizeof(u64);
+    __asm__ volatile("rep stosq" : "+D"(p), "+c"(words) : "a"(0UL) : "memory");
+}
+
+bool frame_is_zero(const void *frame)
+{
+    const u64 *p = frame, *end = p + FRAME_SIZE / sizeof(u64);
+    for (; p < end; p += 8)
+        if (p[0] | p[1] | p[2] | p[3] | p[4] | p[5] | p[6] | p[7])
+            return false;
+    return true;
+}

@@ -1,0 +1,165 @@
+/*
+ * Kernel stacks, each with unmapped guard pages below it: who runs off its stack faults (as #DF,
+ * since the fault cannot be pushed either) instead of writing over another thread.
+ *
+ * Owns two areas of the address space. Threads: slots of 32 KiB, the upper half stack, the lower
+ * half guard; 64 slots share one page table and one word of the bitmap. Boot (the idle and IST
+ * stacks of the other CPUs): one after the other, never freed.
+ *
+ * No locks: a slot's bit is won by compare-and-swap, and the entries of a slot belong to who
+ * holds the bit. So taking a frame from mm/ happens with nothing held.
+ */
+#include "machine.h"
+#include "lib/log.h"
+#include "lib/printf.h"
+
+#define SLOT_SIZE    (2 * KSTACK_SIZE)
+#define SLOTS_A_WORD 64 /* and SLOT_SIZE * 64 is 2 MiB, what one page table maps */
+#define WORDS        256
+#define AREA_END     (KSTACK_BASE + WORDS * SLOTS_A_WORD * SLOT_SIZE)
+#define BOOT_AREA    (KSTACK_BASE + GIB) /* the next page directory */
+#define STACK_FRAMES (KSTACK_SIZE / FRAME_SIZE)
+
+_Static_assert(SLOTS_A_WORD *SLOT_SIZE == 2 * MIB, "one word of slots is one page table");
+
+static u64 used[WORDS];           /* (a) bit set: the slot is taken */
+static u64 *directory;            /* (c) of the slots; an entry (a) is set once */
+static u64 boot_next = BOOT_AREA; /* boot only */
+
+void kstack_init(void)
+{
+    u64 *entry = paging_entry(kernel_root, KSTACK_BASE, 2, 0, true, NULL);
+    if (!entry)
+        panic("boot: no memory for page tables");
+    directory = (u64 *)ALIGN_DOWN((u64)entry, FRAME_SIZE);
+}
+
+/* The first entry of the slot's stack, NULL: out of memory. */
+static u64 *slot_entries(unsigned slot)
+{
+    u64 *d = &directory[slot / SLOTS_A_WORD];
+    u64 table = load_acquire(d); /* pairs with the cas(): the table's zeroes come before it */
+    if (!table) {
+        pfn_t pfn = table_frame_take();
+        if (pfn == PFN_NONE)
+            return NULL;
+        table = pfn << FRAME_SHIFT | PTE_P | PTE_W;
+        if (!cas(d, 0, table)) { /* another CPU was faster: its table serves both */
+            table_frame_free(pfn);
+            table = load_acquire(d);
+        }
+    }
+    u64 va = KSTACK_BASE + slot * SLOT_SIZE + KSTACK_SIZE;
+    return (u64 *)phys_va(table & PTE_PHYS) + (va >> FRAME_SHIFT & 511);
+}
+
+static int slot_take(void)
+{
+    for (unsigned w = 0; w < WORDS; w++)
+        for (;;) {
+            u64 old = load_relaxed(&used[w]); /* the cas() decides */
+            if (old == ~0ULL)
+                break;
+            unsigned bit = (unsigned)__builtin_ctzll(~old);
+            if (cas(&used[w], old, old | 1ULL << bit))
+                return (int)(w * SLOTS_A_WORD + bit);
+        }
+    return -1;
+}
+
+static void slot_free(unsigned slot)
+{
+    u64 *word = &used[slot / SLOTS_A_WORD], old;
+    do {
+        old = load_relaxed(word);
+        ASSERT(old & 1ULL << slot % SLOTS_A_WORD);
+    } while (!cas(word, old, old & ~(1ULL << slot % SLOTS_A_WORD)));
+}
+
+void *kstack_create(void)
+{
+    int slot = slot_take();
+    if (slot < 0)
+        return NULL;
+    u64 *entry = slot_entries((unsigned)slot);
+    unsigned n = 0;
+    while (entry && n < STACK_FRAMES) {
+        pfn_t pfn = table_frame_take();
+        if (pfn == PFN_NONE)
+            break;
+        entry[n++] = pfn << FRAME_SHIFT | PTE_P | PTE_W | PTE_NX;
+    }
+    if (n == STACK_FRAMES)
+        return (void *)(KSTACK_BASE + ((u64)slot + 1) * SLOT_SIZE);
+    while (n > 0) { /* never used, so no CPU has them in its TLB but by speculation */
+        pfn_t pfn = (entry[--n] & PTE_PHYS) >> FRAME_SHIFT;
+        entry[n] = 0;
+        shoot_range(0, KSTACK_BASE + (u64)slot * SLOT_SIZE + KSTACK_SIZE, KSTACK_SIZE);
+        table_frame_free(pfn);
+    }
+    slot_free((unsigned)slot);
+    return NULL;
+}
+
+void kstack_destroy(void *top)
+{
+    u64 end = (u64)top;
+    ASSERT(end > KSTACK_BASE && end <= AREA_END && IS_ALIGNED(end, SLOT_SIZE));
+    unsigned slot = (unsigned)((end - KSTACK_BASE) / SLOT_SIZE - 1);
+    ASSERT(load_relaxed(&used[slot / SLOTS_A_WORD]) & 1ULL << slot % SLOTS_A_WORD);
+    u64 *entry = slot_entries(slot);
+    pfn_t pfn[STACK_FRAMES];
+    for (unsigned i = 0; i < STACK_FRAMES; i++) {
+        pfn[i] = (entry[i] & PTE_PHYS) >> FRAME_SHIFT;
+        entry[i] = 0;
+    }
+    shoot_range(0, end - KSTACK_SIZE, KSTACK_SIZE); /* before the frames change hands */
+    for (unsigned i = 0; i < STACK_FRAMES; i++)
+        table_frame_free(pfn[i]);
+    slot_free(slot);
+}
+
+u64 kstack_create_boot(u64 bytes)
+{
+    u64 phys = boot_take(bytes), va = boot_next + FRAME_SIZE; /* the guard page */
+    for (u64 at = 0; at < bytes; at += FRAME_SIZE) {
+        u64 *entry = paging_entry(kernel_root, va + at, 1, 0, true, NULL);
+        ASSERT(entry && !*entry);
+        *entry = (phys + at) | PTE_P | PTE_W | PTE_NX;
+    }
+    boot_next = va + bytes;
+    return boot_next;
+}
+
+static bool guard_below(u64 va, u64 top, u64 size)
+{
+    return va >= top - size - FRAME_SIZE && va < top - size;
+}
+
+const char *kstack_guard_name(u64 va)
+{
+    static const char *const ist_name[] = {"#DF", "NMI", "#MC", "#DB"};
+    static char text[64]; /* one CPU panics */
+    if (va >= KSTACK_BASE && va < AREA_END) {
+        if ((va - KSTACK_BASE) % SLOT_SIZE >= KSTACK_SIZE)
+            return NULL;
+        snprintf(text, sizeof(text), "guard page of thread stack %llu",
+                 (va - KSTACK_BASE) / SLOT_SIZE);
+        return text;
+    }
+    for (unsigned id = 0; id < nr_cpus; id++) {
+        const struct cpu_arch *a = cpu_by_id(id)->arch;
+        if (guard_below(va, a->stack_top, KSTACK_SIZE)) {
+            snprintf(text, sizeof(text), "guard page of the %s stack of CPU %u",
+                     id ? "idle" : "boot", id);
+            return text;
+        }
+        for (unsigned i = 0; i < IST_COUNT; i++)
+            if (guard_below(va, a->tss.ist[i], IST_STACK_SIZE)) {
+                snprintf(text, sizeof(text), "guard page of the %s stack of CPU %u", ist_name[i],
+                         id);
+                return text;
+            }
+    }
+    return NULL;
+}

@@ -1,0 +1,123 @@
+/*
+ * Ticket locks. Owns nothing but the per-CPU list of held locks (o).
+ *
+ * An interrupt handler starts a list of its own: what the interrupted code holds cannot be
+ * compared by rank, since the handler did not choose to be nested in it. Instead two habits are
+ * watched, which together rule out that an interrupt deadlocks with what it interrupted:
+ *  - a lock that a handler takes is never taken with interrupts on;
+ *  - nobody who holds such a lock takes one that others hold with interrupts on.
+ */
+#include "machine.h"
+
+enum { SEEN_IN_IRQ = 1, SEEN_IRQS_ON = 2 };
+
+void spin_init(struct spinlock *l, const char *name, enum lock_rank rank, unsigned sub)
+{
+    *l = (struct spinlock){.name = name, .rank = (u8)rank, .sub = (u16)sub};
+}
+
+bool spin_held(const struct spinlock *l)
+{
+    /* Relaxed: only this CPU can make it equal to its own id, or stop it from being so. */
+    return load_relaxed(&l->holder) == cpu_id() + 1;
+}
+
+static void spin_check_habits(struct cpu *c, struct spinlock *l)
+{
+    u8 seen = 0;
+    if (c->irq_depth)
+        seen = SEEN_IN_IRQ;
+    else if (irqs_enabled())
+        seen = SEEN_IRQS_ON;
+    /* Relaxed, and a lost update is seen the next time: this only remembers habits. */
+    u8 had = load_relaxed(&l->seen);
+    if ((had | seen) != had)
+        store_relaxed(&l->seen, (u8)(had | seen));
+    if ((had | seen) == (SEEN_IN_IRQ | SEEN_IRQS_ON))
+        panic("lock %s is taken by interrupt handlers and with interrupts on", l->name);
+    if (!(had & SEEN_IRQS_ON) || irqs_enabled())
+        return;
+    for (unsigned i = c->arch->irq_locks; i < c->nr_locks_held; i++)
+        if (load_relaxed(&c->locks_held[i]->seen) & SEEN_IN_IRQ)
+            panic(
+                "lock %s, held with interrupts on elsewhere, taken under %s of interrupt handlers",
+                l->name, c->locks_held[i]->name);
+}
+
+static void spin_check_order(struct cpu *c, struct spinlock *l)
+{
+    if (spin_held(l))
+        panic("lock %s (%u) taken twice by CPU %u", l->name, l->sub, c->id);
+    if (c->nr_locks_held == LOCKS_HELD_MAX)
+        panic("CPU %u holds %u locks and wants %s", c->id, LOCKS_HELD_MAX, l->name);
+    if (c->nr_locks_held == c->arch->irq_locks)
+        return;
+    /* Each was greater than the one before, so the last is the greatest. */
+    const struct spinlock *top = c->locks_held[c->nr_locks_held - 1];
+    if (l->rank < top->rank || (l->rank == top->rank && l->sub <= top->sub))
+        panic("lock order: %s (rank %u.%u) taken under %s (rank %u.%u)", l->name, l->rank, l->sub,
+              top->name, top->rank, top->sub);
+}
+
+void spin_lock(struct spinlock *l)
+{
+    preempt_disable();
+    struct cpu *c = this_cpu();
+    spin_check_order(c, l);
+    spin_check_habits(c, l);
+
+    u32 ticket = fetch_add(&l->next, 1);
+    /* Acquire: pairs with the release in spin_drop(); what the last holder wrote is seen. */
+    while (load_acquire(&l->serving) != ticket)
+        cpu_relax();
+    store_relaxed(&l->holder, c->id + 1); /* read for what it says by this CPU only */
+
+    /*
+     * An interrupt between here and the count sees the lock either not on the list or on it;
+     * handlers never take a lock that can be held with interrupts on, so both are fine.
+     */
+    c->locks_held[c->nr_locks_held] = l;
+    c->nr_locks_held++;
+}
+
+/* Lets go of the lock, and leaves preemption off. */
+static void spin_drop(struct spinlock *l)
+{
+    struct cpu *c = this_cpu();
+    if (!spin_held(l))
+        panic("lock %s (%u) released by CPU %u, which does not hold it", l->name, l->sub, c->id);
+    unsigned i = c->nr_locks_held;
+    while (c->locks_held[--i] != l)
+        ;
+    for (; i + 1 < c->nr_locks_held; i++)
+        c->locks_held[i] = c->locks_held[i + 1];
+    c->nr_locks_held--;
+    store_relaxed(&l->holder, 0);
+    /* Release: pairs with the acquire in spin_lock(). Only the holder writes `serving`. */
+    store_release(&l->serving, l->serving + 1);
+}
+
+void spin_unlock(struct spinlock *l)
+{
+    spin_drop(l);
+    preempt_enable();
+}
+
+void spin_unlock_keep_preempt_off(struct spinlock *l)
+{
+    spin_drop(l);
+}
+
+bool spin_lock_irqsave(struct spinlock *l)
+{
+    bool were_on = irqs_save();
+    spin_lock(l);
+    return were_on;
+}
+
+void spin_unlock_irqrestore(struct spinlock *l, bool irqs_were_on)
+{
+    spin_drop(l);
+    irqs_restore(irqs_were_on);
+    preempt_enable();
+}
