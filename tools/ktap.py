@@ -9,6 +9,8 @@ import re
 PLAN = re.compile(r"^( *)1\.\.(\d+)\s*(#.*)?$")
 RESULT = re.compile(r"^( *)(ok|not ok) (\d+)(?: -)? *([^#]*?) *(?:# *(SKIP)\b *(.*))?$")
 NOTE = re.compile(r"^ *# ?(.*)$")
+BEGINS = re.compile(r"^ *# (\w+\.\w+)$")  # tests/ktest.c says which case it begins
+BAIL = re.compile(r"^ *Bail out! *(.*)$")
 VERSION = re.compile(r"^ *KTAP version \d+$")
 
 
@@ -30,6 +32,7 @@ class Report:
     def __init__(self):
         self.cases = []     # leaves, in order
         self.problems = []  # what is wrong with the output itself
+        self.running = None  # the case that had begun when the output ended
         self.started = False
 
     def count(self, status):
@@ -74,6 +77,7 @@ def parse(text):
             if int(m[3]) != level.next_number:
                 report.problems.append(f"result {m[3]} where {level.next_number} was due: {name}")
             level.next_number += 1
+            report.running = None
             status = {"SKIP": "skip"}.get(m[5]) or ("pass" if m[2] == "ok" else "fail")
             if inner:
                 for case in inner:
@@ -86,7 +90,11 @@ def parse(text):
                 level.cases.append(Case(name, status, m[6] or "", notes))
             notes = []
             continue
-        if m := NOTE.match(line):
+        if m := BAIL.match(line):
+            report.problems.append(f"bailed out: {m[1]}")
+        elif m := BEGINS.match(line):
+            report.running = m[1]
+        elif m := NOTE.match(line):
             notes.append(m[1])
     for indent in sorted(levels, reverse=True):
         report.cases = close(indent) + report.cases

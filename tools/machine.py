@@ -202,7 +202,7 @@ ENDINGS = {
     0x11 * 2 + 1: ("fail", "left with EXIT_FAIL"),
     0x12 * 2 + 1: ("panic", "the kernel panicked"),
     0x13 * 2 + 1: ("harness", "left with EXIT_HARNESS: the tests themselves went wrong"),
-    0x14 * 2 + 1: ("nothing-ran", "no test has that name"),
+    0x14 * 2 + 1: ("nothing-ran", "no test has that name, or all that have were skipped"),
 }
 
 

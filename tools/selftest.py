@@ -25,6 +25,7 @@ KTAP version 1
   # Subtest: buddy
   1..2
   ok 1 split
+  # buddy.merge
   # mm/x.c:3: a == b
   not ok 2 merge
 not ok 1 buddy
@@ -58,6 +59,12 @@ def test_ktap_short_plan_fails():
     assert reasons(GOOD.replace("ok 3 store.pop\n", ""), "pass")
     assert reasons(GOOD.replace("1..3\n", ""), "pass")
     assert reasons(GOOD.replace("ok 2", "ok 3"), "pass")
+
+
+def test_ktap_names_the_case_that_never_ended():
+    report, why = ktap.judge(GOOD.replace("ok 3 store.pop", "# store.pop\nPANIC: x"), "panic", "")
+    assert why and report.running == "store.pop"
+    assert reasons(GOOD + "Bail out! no thread\n", "pass")
 
 
 def test_ktap_nothing_fails():

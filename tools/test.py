@@ -70,14 +70,15 @@ def kernel_suite(name, machine, selector, seed):
     out.passed, out.skipped = report.count("pass"), report.count("skip")
     for case in report.cases:
         if case.status == "fail":
-            notes = "".join(f"\n  # {note}" for note in case.notes[-12:])
+            notes = "".join(f"\n  # {note}" for note in case.notes[-12:]
+                            if "make test" not in note)
             out.fail(f"not ok {case.name}{notes}", f"make test T={case.name} {again}")
     if reasons:
         # Not a case that failed but the boot: a panic, a crash, a hang, a plan not kept.
-        last = report.cases[-1].name if report.cases else "none"
-        out.fail("\n".join(f"{name}: {r}" for r in reasons) +
-                 f"\n  last case that ended: {last}; the end of {log}:\n{tail(text)}",
-                 f"make test T={selector} {again}")
+        during = f" while {report.running} ran" if report.running else ""
+        out.fail("\n".join(f"{name}: {r}{during}" for r in reasons) +
+                 f"\n  the end of {log}:\n{tail(text)}",
+                 f"make test T={report.running or selector} {again}")
     return out
 
 
