@@ -7,6 +7,7 @@
 #include "mm/zone.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 enum { TAKERS = 3, SCRUBBERS = 2, CPUS = TAKERS + SCRUBBERS, HELD_MAX = 2000 };
 
@@ -78,7 +79,7 @@ static void *scrubber_main(void *arg)
     mm_cpu_state_set(CPU_AWAKE);
     while (!load_acquire(&stop))
         if (!mm_scrub_step())
-            cpu_relax();
+            sched_yield(); /* more CPUs than cores */
     while (mm_scrub_step())
         ;
     mm_cpu_state_set(CPU_BUSY);
