@@ -279,30 +279,31 @@ static bool start_room(const struct guest_config *cfg, u64 frames, u64 *have)
     return frames <= *have;
 }
 
-static void start_say_memory(const struct guest *g, const struct guest_config *cfg, u64 have)
+static void start_say_memory(const struct guest_config *cfg, u64 have, u64 frames)
 {
     char where[32] = "any node";
     if (cfg->node != ANY_NODE)
         snprintf(where, sizeof(where), "node %u", cfg->node);
-    log_line("start %s: out of memory: %llu of %llu KiB were to be had of %s", g->name,
-             have * FRAME_SIZE / KIB, g->frames_given * FRAME_SIZE / KIB, where);
+    log_line("start %s: out of memory: %llu of %llu KiB were to be had of %s", cfg->name,
+             have * FRAME_SIZE / KIB, frames * FRAME_SIZE / KIB, where);
 }
 
-static int start_size(struct guest *g, const struct guest_image *im, const struct guest_config *cfg)
+/* How many frames it is to be given. */
+static int start_size(const struct guest_config *cfg, const struct guest_image *im, u64 *frames)
 {
-    u64 own = guest_image_frames(im);
-    g->frames_given = ALIGN_UP(cfg->mem ? cfg->mem : GUEST_MEM_DEFAULT, FRAME_SIZE) >> FRAME_SHIFT;
-    g->frames_limit = 2 * g->frames_given;
-    u64 have;
-    if (g->frames_given > own) {
-        if (start_room(cfg, g->frames_given, &have))
-            return 0;
-        start_say_memory(g, cfg, have);
+    u64 own = guest_image_frames(im), have;
+
+    *frames = ALIGN_UP(cfg->mem ? cfg->mem : GUEST_MEM_DEFAULT, FRAME_SIZE) >> FRAME_SHIFT;
+    if (*frames <= own) {
+        log_line("start %s: mem=%lluK is too small: image, stack and info page take %lluK",
+                 cfg->name, *frames * FRAME_SIZE / KIB, own * FRAME_SIZE / KIB);
+        return E_INVAL;
+    }
+    if (!start_room(cfg, *frames, &have)) {
+        start_say_memory(cfg, have, *frames);
         return E_NOMEM;
     }
-    log_line("start %s: mem=%lluK is too small: image, stack and info page take %lluK", g->name,
-             g->frames_given * FRAME_SIZE / KIB, own * FRAME_SIZE / KIB);
-    return E_INVAL;
+    return 0;
 }
 
 static void start_place(struct guest *g, const struct guest_config *cfg)
@@ -315,7 +316,7 @@ static void start_place(struct guest *g, const struct guest_config *cfg)
 static void start_say(const struct guest *g, const struct guest_config *cfg, int err)
 {
     if (err == E_NOMEM)
-        start_say_memory(g, cfg, g->frames_held);
+        start_say_memory(cfg, g->frames_held, g->frames_given);
     else if (err == E_KILLED)
         log_line("start %s: killed while it was being loaded", g->name);
     else
@@ -362,17 +363,18 @@ int guest_start(const struct guest_config *cfg, unsigned *id)
     err = guest_image_find(cfg->name, &im);
     if (err)
         return err;
+    u64 frames;
+    err = start_size(cfg, &im, &frames);
+    if (err)
+        return err;
     struct guest *g = table_add(cfg, ops);
     if (!g) {
         log_line("start %s: %d guests are alive, there is no place for more", cfg->name,
                  GUESTS_MAX);
         return E_NOSPC;
     }
-    err = start_size(g, &im, cfg);
-    if (err) {
-        table_remove(g, g->id);
-        return err;
-    }
+    g->frames_given = frames;
+    g->frames_limit = 2 * frames;
     struct thread *t = thread_create(g->name, guest_thread, g, cfg->cpu, cfg->node);
     if (!t) {
         log_line("start %s: out of memory for its thread", g->name);

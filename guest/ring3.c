@@ -8,12 +8,6 @@
  */
 #include "guest/internal.h"
 
-/* FXSAVE image of a freshly reset FPU (APM2 11.4.4): everything else is zero. */
-#define FXSAVE_FCW       0
-#define FXSAVE_FCW_RESET 0x037f /* all exceptions masked */
-#define FXSAVE_MXCSR     24
-#define MXCSR_RESET      0x1f80 /* all exceptions masked */
-
 static int ring3_create(struct guest *g)
 {
     int err = aspace_create(&g->space);
@@ -21,9 +15,8 @@ static int ring3_create(struct guest *g)
         return err;
     g->space_made = true;
 
-    /* The head frame is zero: what a guest finds in the FPU is this and nobody else's. */
-    *(u16 *)(g->head->fpu + FXSAVE_FCW) = FXSAVE_FCW_RESET;
-    *(u32 *)(g->head->fpu + FXSAVE_MXCSR) = MXCSR_RESET;
+    /* What a guest finds in the FPU is this, and nobody else's. */
+    arch_fpu_init(g->head->fpu);
     thread_arch(g->thread)->fpu = g->head->fpu;
     thread_arch(g->thread)->cr3 = g->space.root;
     return 0;
