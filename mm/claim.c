@@ -43,8 +43,7 @@ bool claim_take_locked(struct zone *z)
         return false;
     cursor[cpu] = i + 1;
 
-    unsigned bit;
-    c->since = zone_pb_gig(z, i, &bit)->since[bit];
+    c->since = zone_pb_since(z, i);
     c->mask = pageblock_view_locked(z, i, VIEW_DIRTY);
     pageblock_get_locked(z, i, &c->mask);
     pageblock_out_locked(z, i, 1);

@@ -130,8 +130,7 @@ static bool store_refill(struct zone *z, enum store_kind kind, enum pb_view view
     spin_lock(&z->lock);
     u32 i = z->waiters ? PB_NONE : find_pageblock(z, 0, view);
     if (i != PB_NONE) {
-        unsigned bit;
-        u32 since = zone_pb_gig(z, i, &bit)->since[bit];
+        u32 since = zone_pb_since(z, i);
         struct map512 m = store_share(z, i, view, view == VIEW_CLEAN ? 512 : OTHERS_LIMIT);
         pageblock_get_locked(z, i, &m);
         z->outside += map512_count(&m);

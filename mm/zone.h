@@ -160,6 +160,14 @@ static inline struct gigablock *zone_pb_gig(const struct zone *z, u32 i, unsigne
     return &z->gig[n / 512 - z->first_gib];
 }
 
+/* When the oldest dirt of pageblock i was freed, ms. Says nothing if nothing is dirty. Zone lock. */
+static inline u32 zone_pb_since(const struct zone *z, u32 i)
+{
+    unsigned bit;
+    const struct gigablock *g = zone_pb_gig(z, i, &bit);
+    return g->since[bit];
+}
+
 /* nr_free and nr_dirty are peeked at without the lock; nobody acts on them without taking it. */
 static inline void zone_count(struct zone *z, s64 free, s64 dirty)
 {

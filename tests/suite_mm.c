@@ -100,7 +100,8 @@ static void test_blocks_merge(void)
     unsigned bit;
     spin_lock(&z->lock);
     bool busy = z->pb[zone_pb(z, pb)].out;
-    bool whole = map512_test(&zone_pb_gig(z, zone_pb(z, pb), &bit)->free, bit);
+    const struct gigablock *g = zone_pb_gig(z, zone_pb(z, pb), &bit);
+    bool whole = map512_test(&g->free, bit);
     spin_unlock(&z->lock);
     CHECK(whole || busy); /* busy: an idle CPU has claimed part of it already */
     CHECK(wait_clean(60));
