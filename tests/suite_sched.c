@@ -1,0 +1,570 @@
+/*
+ * Threads: where they run, how they sleep and wake, that they are preempted, that they end
+ * without a trace. What must happen is waited for with KTEST_LOST, which a passing test never
+ * reaches; no case says that something is quick, only that it happens, or in which order.
+ */
+#include "tests/ktest.h"
+#include "arch.h"
+#include "mm/mm.h"
+#include "sched/sched.h"
+
+static unsigned last_cpu(void)
+{
+    return nr_cpus - 1;
+}
+
+/* ---- where ---- */
+
+static void record_cpu(void *arg)
+{
+    unsigned *cpu = arg;
+    *cpu = cpu_id();
+    CHECK(thread_cpu(thread_self()) == *cpu && this_cpu()->current == thread_self());
+    CHECK(irqs_enabled() && preempt_count() == 0);
+    sched_yield();
+    thread_sleep(KTEST_MS);
+    CHECK(cpu_id() == *cpu);
+}
+
+static void threads_run_on_their_cpu(void)
+{
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        unsigned got = ~0u;
+        ktest_run_on(cpu, record_cpu, &got);
+        CHECK_MSG(got == cpu, "a thread for CPU %u ran on %u", cpu, got);
+    }
+}
+
+static unsigned placed_runs; /* (a) */
+
+static void placed(void *arg)
+{
+    unsigned *node = arg;
+    *node = cpu_node(cpu_id());
+    fetch_add(&placed_runs, 1);
+}
+
+static void threads_run_on_their_node(void)
+{
+    for (unsigned node = 0; node < nr_nodes; node++) {
+        unsigned cpus = 0, got = ~0u;
+        for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+            cpus += cpu_node(cpu) == node;
+        placed_runs = 0;
+        struct thread *t = thread_create("placed", placed, &got, ANY_CPU, node);
+        REQUIRE(t != NULL);
+        thread_start(t);
+        REQUIRE(ktest_wait_for(&placed_runs, KTEST_LOST));
+        CHECK_MSG(cpus == 0 || got == node, "a thread for node %u ran on %u", node, got);
+    }
+}
+
+/* ANY_CPU spreads: as many threads as CPUs, none of which ends before all are made. */
+static unsigned spread_go;             /* (a) */
+static unsigned spread_seen[MAX_CPUS]; /* (a) */
+
+static void spread(void *unused)
+{
+    (void)unused;
+    fetch_add(&spread_seen[cpu_id()], 1);
+    ktest_wait_for(&spread_go, KTEST_LOST);
+}
+
+static void any_cpu_is_the_least_loaded(void)
+{
+    static struct ktest_thread t[MAX_CPUS];
+    unsigned n = MIN(nr_cpus, 32u), used = 0;
+    spread_go = 0;
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        spread_seen[cpu] = 0;
+    for (unsigned i = 0; i < n; i++)
+        ktest_spawn(&t[i], ANY_CPU, spread, NULL);
+    store_release(&spread_go, 1);
+    for (unsigned i = 0; i < n; i++)
+        ktest_join(&t[i]);
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        used += spread_seen[cpu] != 0;
+    /* CPU 0 has threads of its own (main, reaper), so it may get none. */
+    CHECK_MSG(used + 2 >= n, "%u threads went to %u CPUs", n, used);
+}
+
+/* ---- sleep ---- */
+
+static void sleep_is_long_enough(void)
+{
+    for (unsigned i = 0; i < 10; i++) {
+        u64 ns = ktest_random() % (8 * KTEST_MS), start = time_ns();
+        thread_sleep(ns);
+        u64 slept = time_ns() - start;
+        CHECK_MSG(slept >= ns, "slept %lu ns of %lu", slept, ns);
+    }
+    thread_sleep(0);
+}
+
+static unsigned sleep_order; /* (a) */
+
+static void sleeper(void *arg)
+{
+    unsigned *place = arg;
+    thread_sleep((30 + 60 * (u64)*place) * KTEST_MS);
+    *place = fetch_add(&sleep_order, 1);
+}
+
+/* On one CPU the earlier deadline wakes first, in whatever order they went to sleep. */
+static void sleepers_wake_in_order(void)
+{
+    static const unsigned deadline[] = {3, 0, 2, 4, 1};
+    struct ktest_thread t[5];
+    unsigned place[5];
+    sleep_order = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        place[i] = deadline[i];
+        ktest_spawn(&t[i], last_cpu(), sleeper, &place[i]);
+    }
+    for (unsigned i = 0; i < 5; i++)
+        ktest_join(&t[i]);
+    for (unsigned i = 0; i < 5; i++)
+        CHECK_MSG(place[i] == deadline[i], "the sleeper with deadline %u woke as number %u",
+                  deadline[i], place[i]);
+}
+
+static void random_sleeps(void *unused)
+{
+    (void)unused;
+    for (unsigned i = 0; i < 20; i++) {
+        u64 ns = ktest_random() % (3 * KTEST_MS), start = time_ns();
+        thread_sleep(ns);
+        CHECK(time_ns() - start >= ns);
+    }
+}
+
+static void many_sleepers(void)
+{
+    static struct ktest_thread t[40];
+    for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+        ktest_spawn(&t[i], i % nr_cpus, random_sleeps, NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+        ktest_join(&t[i]);
+}
+
+/* ---- wake ---- */
+
+/* A ball that two threads play: a lost wake leaves it lying. */
+static struct {
+    struct waitq wait;
+    unsigned turn;   /* (a) whose ball it is: round * 2 + side */
+    unsigned rounds; /* (c) */
+    bool give_up;    /* (a) set by the referee */
+} ball;
+
+static void play(void *arg)
+{
+    unsigned side = arg != NULL;
+    for (unsigned round = 0; round < ball.rounds; round++) {
+        unsigned mine = 2 * round + side;
+        waitq_wait(&ball.wait, load_acquire(&ball.turn) == mine || load_acquire(&ball.give_up));
+        if (load_acquire(&ball.give_up))
+            return;
+        store_release(&ball.turn, mine + 1);
+        waitq_wake_all(&ball.wait);
+    }
+}
+
+static void ping_pong(unsigned cpu_a, unsigned cpu_b, unsigned rounds)
+{
+    struct ktest_thread a, b;
+    waitq_init(&ball.wait, "ball");
+    ball.turn = 0;
+    ball.rounds = rounds;
+    ball.give_up = false;
+    ktest_spawn(&a, cpu_a, play, NULL);
+    ktest_spawn(&b, cpu_b, play, &ball);
+    for (;;) {
+        unsigned before = load_acquire(&ball.turn);
+        if (ktest_join_for(&a, KTEST_LOST) && ktest_join_for(&b, KTEST_LOST))
+            break;
+        if (!CHECK_MSG(load_acquire(&ball.turn) != before, "a wake was lost: turn %u of %u lies",
+                       before, 2 * rounds)) {
+            store_release(&ball.give_up, true);
+            waitq_wake_all(&ball.wait);
+        }
+    }
+    ktest_join(&a);
+    ktest_join(&b);
+    CHECK_MSG(ball.turn == 2 * rounds, "%u turns of %u", ball.turn, 2 * rounds);
+}
+
+static void no_wake_is_lost(void)
+{
+    ping_pong(0, last_cpu(), 10000);
+}
+
+static void no_wake_is_lost_on_one_cpu(void)
+{
+    ping_pong(last_cpu(), last_cpu(), 2000);
+}
+
+/* One wake for all who wait, from all CPUs. */
+static struct waitq crowd_wait;
+static unsigned crowd_go, crowd_in, crowd_out; /* (a) */
+
+static void crowd(void *unused)
+{
+    (void)unused;
+    fetch_add(&crowd_in, 1);
+    waitq_wait(&crowd_wait, load_acquire(&crowd_go));
+    fetch_add(&crowd_out, 1);
+}
+
+static void one_wake_for_all(void)
+{
+    static struct ktest_thread t[24];
+    for (unsigned round = 0; round < 10; round++) {
+        waitq_init(&crowd_wait, "crowd");
+        crowd_go = crowd_in = crowd_out = 0;
+        for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+            ktest_spawn(&t[i], i % nr_cpus, crowd, NULL);
+        for (u64 end = time_ns() + ktest_random() % (3 * KTEST_MS); time_ns() < end;)
+            sched_yield(); /* so that now all, now some are in the queue */
+        CHECK(load_acquire(&crowd_out) == 0);
+        store_release(&crowd_go, 1);
+        waitq_wake_all(&crowd_wait);
+        for (unsigned i = 0; i < ARRAY_SIZE(t); i++) {
+            if (!CHECK_MSG(ktest_join_for(&t[i], KTEST_LOST), "thread %u sleeps on", i))
+                waitq_wake_all(&crowd_wait);
+            ktest_join(&t[i]);
+        }
+        CHECK(crowd_in == ARRAY_SIZE(t) && crowd_out == ARRAY_SIZE(t));
+    }
+}
+
+static unsigned kicked; /* (a) */
+
+static void be_kicked(void *unused)
+{
+    (void)unused;
+    fetch_add(&kicked, 1);
+}
+
+/*
+ * CPUs that have nothing to do are in HLT, without a tick: only a kick gets them out. The pauses
+ * have all lengths, so that the kick meets the idle loop at all its places.
+ */
+static void kick_ends_hlt(void)
+{
+    for (unsigned round = 0; round < 300; round++) {
+        unsigned cpu = 1 + round % (nr_cpus - 1);
+        u64 pause = ktest_random() % (round % 10 ? 200000 : 5 * KTEST_MS);
+        for (u64 end = time_ns() + pause; time_ns() < end;)
+            cpu_relax();
+        kicked = 0;
+        struct ktest_thread t;
+        ktest_spawn(&t, cpu, be_kicked, NULL);
+        u64 end = time_ns() + KTEST_LOST;
+        while (!load_acquire(&t.done) && time_ns() < end)
+            cpu_relax(); /* no sleep here: it would bring timers into play */
+        if (!CHECK_MSG(load_acquire(&t.done), "CPU %u sleeps through a kick, round %u", cpu,
+                       round)) {
+            for (unsigned i = 0; i < nr_cpus; i++)
+                cpu_kick(i);
+        }
+        ktest_join(&t);
+        CHECK(kicked == 1);
+    }
+    cpu_kick(cpu_id()); /* oneself: nothing */
+}
+
+/* ---- sharing a CPU ---- */
+
+static unsigned preempted; /* (a) */
+
+static void set_preempted(void *unused)
+{
+    (void)unused;
+    store_release(&preempted, 1);
+}
+
+/* Spins until a thread of the same CPU has run: only preemption lets it. */
+static void spin_for_it(void *unused)
+{
+    struct ktest_thread t;
+    (void)unused;
+    store_release(&preempted, 0);
+    ktest_spawn(&t, cpu_id(), set_preempted, NULL);
+    for (u64 end = time_ns() + KTEST_LOST; !load_acquire(&preempted) && time_ns() < end;)
+        cpu_relax();
+    CHECK_MSG(load_acquire(&preempted), "CPU %u: a spinning thread is not preempted", cpu_id());
+    ktest_join(&t);
+}
+
+static void spinners_are_preempted(void)
+{
+    spin_for_it(NULL);
+    for (unsigned cpu = 1; cpu < MIN(nr_cpus, 8u); cpu++)
+        ktest_run_on(cpu, spin_for_it, NULL);
+}
+
+static struct {
+    unsigned stop;    /* (a) */
+    u64 turns[3];     /* (a) slices that each one saw begin */
+    unsigned running; /* (a) who ran last, + 1 */
+} share;
+
+static void share_spin(void *arg)
+{
+    u64 *turns = arg;
+    unsigned me = (unsigned)(turns - share.turns) + 1;
+    while (!load_acquire(&share.stop)) {
+        if (load_relaxed(&share.running) != me) { /* relaxed: one CPU, its own stores */
+            store_relaxed(&share.running, me);
+            store_relaxed(turns, *turns + 1);
+        }
+        cpu_relax();
+    }
+}
+
+/* Three that never give way: each gets slice after slice. */
+static void slices_go_round(void)
+{
+    struct ktest_thread t[3];
+    share.stop = share.running = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        share.turns[i] = 0;
+        ktest_spawn(&t[i], last_cpu(), share_spin, &share.turns[i]);
+    }
+    u64 end = time_ns() + KTEST_LOST;
+    bool fair = false;
+    while (!fair && time_ns() < end) {
+        thread_sleep(20 * KTEST_MS);
+        fair = true;
+        for (unsigned i = 0; i < 3; i++)
+            fair &= load_relaxed(&share.turns[i]) >= 5;
+    }
+    store_release(&share.stop, 1);
+    for (unsigned i = 0; i < 3; i++)
+        ktest_join(&t[i]);
+    CHECK_MSG(fair, "slices: %lu, %lu, %lu", share.turns[0], share.turns[1], share.turns[2]);
+    struct sched_stats stats;
+    for (end = time_ns() + KTEST_LOST; time_ns() < end; thread_sleep(KTEST_MS)) {
+        sched_cpu_stats(last_cpu(), &stats);
+        if (!stats.tick_on)
+            break;
+    }
+    CHECK_MSG(!stats.tick_on, "the tick of CPU %u goes on with nobody to share", last_cpu());
+}
+
+/* With preemption off nobody else runs here, however long it takes; and then at once. */
+static void hold_the_cpu(void *unused)
+{
+    struct ktest_thread t;
+    (void)unused;
+    preempted = 0;
+    preempt_disable();
+    ktest_spawn(&t, cpu_id(), set_preempted, NULL);
+    for (u64 end = time_ns() + 60 * KTEST_MS; time_ns() < end;)
+        cpu_relax();
+    CHECK(!load_acquire(&preempted));
+    preempt_enable();
+    CHECK_MSG(load_acquire(&preempted), "preempt_enable() did not switch");
+    ktest_join(&t);
+}
+
+static void preemption_can_be_off(void)
+{
+    ktest_run_on(last_cpu(), hold_the_cpu, NULL);
+}
+
+static struct {
+    unsigned turn; /* (a) */
+    unsigned wrong;
+} yielding;
+
+static void yield_in_turn(void *arg)
+{
+    unsigned side = arg != NULL;
+    for (unsigned i = 0; i < 500; i++) {
+        u64 end = time_ns() + KTEST_LOST;
+        while (load_acquire(&yielding.turn) % 2 != side && time_ns() < end)
+            sched_yield();
+        yielding.wrong += load_acquire(&yielding.turn) != 2 * i + side;
+        store_release(&yielding.turn, 2 * i + side + 1);
+    }
+}
+
+static void yield_lets_others_run(void)
+{
+    struct ktest_thread a, b;
+    yielding.turn = yielding.wrong = 0;
+    ktest_spawn(&a, last_cpu(), yield_in_turn, NULL);
+    ktest_spawn(&b, last_cpu(), yield_in_turn, &yielding);
+    ktest_join(&a);
+    ktest_join(&b);
+    CHECK_MSG(yielding.wrong == 0 && yielding.turn == 1000, "%u turns, %u wrong", yielding.turn,
+              yielding.wrong);
+    for (unsigned i = 0; i < 100; i++)
+        sched_yield(); /* alone it comes back at once */
+}
+
+/* ---- interrupt ---- */
+
+static struct {
+    struct thread *thread; /* (a) */
+    struct waitq wait;
+    unsigned ready, go, leave; /* (a) */
+    u64 slept;
+} victim;
+
+static void sleep_long(void *unused)
+{
+    (void)unused;
+    store_release(&victim.thread, thread_self());
+    store_release(&victim.ready, 1);
+    u64 start = time_ns();
+    thread_sleep(10 * KTEST_LOST);
+    victim.slept = time_ns() - start;
+}
+
+static void interrupt_ends_sleep(void)
+{
+    for (unsigned round = 0; round < 20; round++) {
+        struct ktest_thread t;
+        victim.ready = 0;
+        ktest_spawn(&t, round % nr_cpus, sleep_long, NULL);
+        REQUIRE(ktest_wait_for(&victim.ready, KTEST_LOST));
+        if (round % 2) /* it sleeps by now; else perhaps not yet, and must not lose it */
+            thread_sleep(ktest_random() % (3 * KTEST_MS));
+        thread_interrupt(victim.thread);
+        ktest_join(&t);
+        CHECK_MSG(victim.slept < 10 * KTEST_LOST, "round %u: it slept to the end", round);
+    }
+}
+
+static void wait_or_be_killed(void *unused)
+{
+    (void)unused;
+    store_release(&victim.thread, thread_self());
+    store_release(&victim.ready, 1);
+    waitq_wait(&victim.wait, load_acquire(&victim.go));
+    ktest_wait_for(&victim.leave, 2 * KTEST_LOST); /* stays until nobody holds our address */
+}
+
+/* As a kill does it: the condition turns true, nobody wakes the queue, an interrupt comes. */
+static void interrupt_ends_wait(void)
+{
+    waitq_init(&victim.wait, "victim");
+    for (unsigned round = 0; round < 20; round++) {
+        struct ktest_thread t;
+        victim.ready = victim.go = victim.leave = 0;
+        ktest_spawn(&t, round % nr_cpus, wait_or_be_killed, NULL);
+        REQUIRE(ktest_wait_for(&victim.ready, KTEST_LOST));
+        if (round % 2)
+            thread_sleep(ktest_random() % (3 * KTEST_MS));
+        store_release(&victim.go, 1);
+        thread_interrupt(victim.thread);
+        store_release(&victim.leave, 1);
+        if (!CHECK_MSG(ktest_join_for(&t, KTEST_LOST), "round %u: it waits on", round))
+            waitq_wake_all(&victim.wait);
+        ktest_join(&t);
+    }
+}
+
+/* ---- birth and death ---- */
+
+static void do_nothing(void *unused)
+{
+    (void)unused;
+}
+
+/* The framework counts the frames afterwards. */
+static void a_thousand_threads_leave_nothing(void)
+{
+    static struct ktest_thread t[20];
+    for (unsigned round = 0; round < 1000 / ARRAY_SIZE(t); round++) {
+        for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+            ktest_spawn(&t[i], (round + i) % nr_cpus, do_nothing, NULL);
+        for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
+            ktest_join(&t[i]);
+    }
+}
+
+static unsigned reaped; /* (a) */
+
+static void count_reaped(void *arg)
+{
+    fetch_add(&reaped, arg == &reaped);
+}
+
+static void the_reaper_tells(void)
+{
+    reaped = 0;
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        struct thread *t = thread_create("short", do_nothing, NULL, cpu, ANY_NODE);
+        REQUIRE(t != NULL);
+        thread_on_reaped(t, count_reaped, &reaped);
+        thread_start(t);
+    }
+    for (u64 end = time_ns() + KTEST_LOST; load_acquire(&reaped) < nr_cpus && time_ns() < end;)
+        thread_sleep(KTEST_MS);
+    CHECK_MSG(reaped == nr_cpus, "%u of %u threads reaped", reaped, nr_cpus);
+}
+
+/* ---- the idle loop ---- */
+
+/*
+ * P8: while idle CPUs have dirt to scrub, each thread that becomes runnable there runs after at
+ * most one more frame's clear. Counted, not timed.
+ */
+static void idle_work_yields(void)
+{
+    enum { ORDER = 13, BLOCKS = 4 }; /* 32 MiB each */
+    pfn_t block[BLOCKS];
+    unsigned have = 0;
+    struct sched_stats stats;
+
+    sched_stats_reset();
+    for (unsigned round = 0; round < 5; round++) {
+        for (have = 0; have < BLOCKS; have++) {
+            block[have] = mm_take(ORDER, TAKE_ANY, cpu_node(last_cpu()));
+            if (block[have] == PFN_NONE)
+                break;
+        }
+        while (have)
+            mm_free(block[--have], ORDER);
+        for (unsigned i = 0; i < 20; i++) {
+            struct ktest_thread t;
+            ktest_spawn(&t, 1 + i % (nr_cpus - 1), do_nothing, NULL);
+            while (!load_acquire(&t.done))
+                cpu_relax();
+            ktest_join(&t);
+        }
+    }
+    for (unsigned cpu = 1; cpu < nr_cpus; cpu++) {
+        sched_cpu_stats(cpu, &stats);
+        CHECK_MSG(stats.clears_before_run_max <= 1,
+                  "CPU %u cleared %lu frames before it let a thread run", cpu,
+                  stats.clears_before_run_max);
+    }
+}
+
+static const struct ktest cases[] = {
+    {"threads_run_on_their_cpu", threads_run_on_their_cpu, 0, 0},
+    {"threads_run_on_their_node", threads_run_on_their_node, 0, 0},
+    {"any_cpu_is_the_least_loaded", any_cpu_is_the_least_loaded, 0, 0},
+    {"sleep_is_long_enough", sleep_is_long_enough, 0, 0},
+    {"sleepers_wake_in_order", sleepers_wake_in_order, 0, 0},
+    {"many_sleepers", many_sleepers, 0, 0},
+    {"no_wake_is_lost", no_wake_is_lost, 2, 0},
+    {"no_wake_is_lost_on_one_cpu", no_wake_is_lost_on_one_cpu, 0, 0},
+    {"one_wake_for_all", one_wake_for_all, 0, 0},
+    {"kick_ends_hlt", kick_ends_hlt, 2, 0},
+    {"spinners_are_preempted", spinners_are_preempted, 0, 0},
+    {"slices_go_round", slices_go_round, 0, 0},
+    {"preemption_can_be_off", preemption_can_be_off, 0, 0},
+    {"yield_lets_others_run", yield_lets_others_run, 0, 0},
+    {"interrupt_ends_sleep", interrupt_ends_sleep, 0, 0},
+    {"interrupt_ends_wait", interrupt_ends_wait, 0, 0},
+    {"a_thousand_threads_leave_nothing", a_thousand_threads_leave_nothing, 0, 0},
+    {"the_reaper_tells", the_reaper_tells, 0, 0},
+    {"idle_work_yields", idle_work_yields, 2, 0},
+};
+KTEST_SUITE(sched, cases);
