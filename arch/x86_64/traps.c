@@ -11,6 +11,8 @@
  */
 #include "machine.h"
 #include "lib/log.h"
+#include "lib/printf.h"
+#include "lib/string.h"
 
 struct gate { /* APM2 4.8.3 */
     u16 offset_low, selector;
@@ -83,14 +85,34 @@ void trap_table_load(void)
     __asm__ volatile("lidt %0" ::"m"(idtr));
 }
 
+/*
+ * A register dump goes through the log like any line, unless this CPU broke down inside it.
+ */
+static void trap_say(const char *fmt, ...) __printf_like(1, 2);
+static void trap_say(const char *fmt, ...)
+{
+    const struct cpu *c = this_cpu();
+    char line[160];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    if (c->nr_locks_held && c->locks_held[c->nr_locks_held - 1]->rank == RANK_LOG) {
+        serial_write("\n", 1);
+        serial_write(line, strlen(line));
+    } else {
+        log_line("%s", line);
+    }
+}
+
 static void __attribute__((noreturn)) trap_kernel_fault(const struct trapframe *tf)
 {
     irqs_off();
-    log_line("rax %016lx rbx %016lx rcx %016lx rdx %016lx", tf->rax, tf->rbx, tf->rcx, tf->rdx);
-    log_line("rsi %016lx rdi %016lx rbp %016lx rsp %016lx", tf->rsi, tf->rdi, tf->rbp, tf->rsp);
-    log_line("r8  %016lx r9  %016lx r10 %016lx r11 %016lx", tf->r8, tf->r9, tf->r10, tf->r11);
-    log_line("r12 %016lx r13 %016lx r14 %016lx r15 %016lx", tf->r12, tf->r13, tf->r14, tf->r15);
-    log_line("rip %016lx cs %04lx ss %04lx rflags %lx cr2 %016lx cr3 %lx", tf->rip, tf->cs, tf->ss,
+    trap_say("rax %016lx rbx %016lx rcx %016lx rdx %016lx", tf->rax, tf->rbx, tf->rcx, tf->rdx);
+    trap_say("rsi %016lx rdi %016lx rbp %016lx rsp %016lx", tf->rsi, tf->rdi, tf->rbp, tf->rsp);
+    trap_say("r8  %016lx r9  %016lx r10 %016lx r11 %016lx", tf->r8, tf->r9, tf->r10, tf->r11);
+    trap_say("r12 %016lx r13 %016lx r14 %016lx r15 %016lx", tf->r12, tf->r13, tf->r14, tf->r15);
+    trap_say("rip %016lx cs %04lx ss %04lx rflags %lx cr2 %016lx cr3 %lx", tf->rip, tf->cs, tf->ss,
              tf->rflags, tf->cr2, read_cr3());
 
     /* A push into a guard page faults, and so does the push of that fault: #DF, with CR2 kept. */
