@@ -114,8 +114,9 @@ static void boot_report(void)
     u64 milli = all.frames ? all.metadata_bytes * 1000 / all.frames : 0;
     log_line("kernel entry to scheduler up: %lu ms", MS_OF(ns));
     log_line("metadata: %lu.%03lu byte a frame", milli / 1000, milli % 1000);
-    log_line("%u CPUs, %u nodes, %lu MiB in %u zones", nr_cpus, nr_nodes, MIB_OF(all.frames),
-             mm_nr_zones());
+    log_line("%lu MiB in %u zone%s on %u node%s, %u CPU%s", MIB_OF(all.frames), mm_nr_zones(),
+             mm_nr_zones() == 1 ? "" : "s", nr_nodes, nr_nodes == 1 ? "" : "s", nr_cpus,
+             nr_cpus == 1 ? "" : "s");
 }
 
 static void boot_guests(void)

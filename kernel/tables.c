@@ -68,7 +68,7 @@ static void zone_line(const char *name, const struct mm_zone_info *i)
 
 void table_zones(void)
 {
-    struct mm_zone_info info;
+    struct mm_zone_info info, all = {0};
     char name[24];
 
     log_line("zone:node%*s%*s%*s%*s%*s%*s", 9, "free", 11, "clean", 11, "dirty", 11, "in flight",
@@ -77,9 +77,14 @@ void table_zones(void)
         mm_zone_info(zone, &info);
         snprintf(name, sizeof(name), "%u:%u", zone, info.node);
         zone_line(name, &info);
+        /* Not asked for once more: the sum should be that of the lines above it. */
+        all.clean += info.clean + info.stored_clean;
+        all.dirty += info.dirty + info.stored_dirty;
+        all.in_flight += info.in_flight;
+        all.allocated += info.allocated;
+        all.retired += info.retired;
     }
-    mm_node_info(MM_ALL_NODES, &info);
-    zone_line("all", &info);
+    zone_line("all", &all);
     log_line("(MiB; retired in frames; dirty means free and not yet scrubbed)");
 }
 

@@ -45,13 +45,15 @@ void runq_make_ready_locked(struct runq *rq, struct thread *t)
     t->state = THREAD_READY;
     list_push_back(&rq->ready, &t->ready);
     rq->nr_ready++;
-    if (c->current == c->idle && !rq->wake_pending) {
+    bool first = c->current == c->idle && !rq->wake_pending;
+    if (first) {
         rq->wake_pending = true;
-        rq->wake_scrubbed = mm_cpu_scrubbed(t->cpu);
         rq->wake_ns = time_ns();
         rq->idle_wakes++;
     }
-    store_release(&c->need_resched, 1); /* pairs with the idle loop's look after its fence */
+    xchg(&c->need_resched, 1); /* pairs with the idle loop's look after its own full fence */
+    if (first)                 /* counted from here on: before, nobody could have known */
+        rq->wake_scrubbed = mm_cpu_scrubbed(t->cpu);
     if (t->cpu != cpu_id())
         cpu_kick(t->cpu);
 }

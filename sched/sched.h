@@ -85,14 +85,18 @@ void waitq_wake_all(struct waitq *q);
 
 /* What a CPU's scheduler has counted; a racy copy. */
 struct sched_stats {
-    unsigned threads;          /* that live on this CPU, the idle thread not counted */
-    unsigned ready;            /* waiting for the CPU now */
-    bool tick_on;              /* more than one is runnable, so slices are cut */
-    u64 switches;              /* since boot */
-    u64 idle_wakes;            /* times that a thread became runnable while the CPU was idle */
-    u64 clears_before_run;     /* frames cleared between the last such wake and its switch */
-    u64 clears_before_run_max; /* the most that ever were: P8 says one */
-    u64 wake_to_run_ns_max;    /* the longest that such a wake took; times prove nothing here */
+    unsigned threads;      /* that live on this CPU, the idle thread not counted */
+    unsigned ready;        /* waiting for the CPU now */
+    bool tick_on;          /* more than one is runnable, so slices are cut */
+    u64 switches;          /* since boot */
+    u64 idle_wakes;        /* times that a thread became runnable while the CPU was idle */
+    u64 clears_before_run; /* frames cleared between the last such wake and its switch */
+    /*
+     * The most that ever were. P8 says one: the frame in hand. A second one may be counted, not
+     * made, when the other CPU's count of the frame before still stood in its store buffer.
+     */
+    u64 clears_before_run_max;
+    u64 wake_to_run_ns_max; /* the longest that such a wake took; times prove nothing here */
 };
 void sched_cpu_stats(unsigned cpu, struct sched_stats *out);
 /* Forgets the two maxima of all CPUs, so that a test sees only its own. */
