@@ -133,6 +133,15 @@ void aspace_flush(struct aspace *as, u64 va, u64 bytes)
     shoot_range(as->root, va, bytes);
 }
 
+void aspace_leave(void)
+{
+    preempt_disable(); /* this CPU, from the note to the load */
+    /* Said before it is done, as in arch_switch(): shoot_range() pairs with it. */
+    store_release(&this_cpu()->cr3, kernel_root);
+    write_cr3(kernel_root);
+    preempt_enable();
+}
+
 static void table_free(u64 phys, unsigned level, unsigned entries)
 {
     u64 *table = phys_va(phys);
