@@ -268,15 +268,21 @@ static int start_check(const struct guest_config *cfg)
 }
 
 /*
- * Is there as much memory at all, free or becoming free of claims and stores? Only so that a hopeless
- * start does not take, and clear, everything that there is before it fails.
+ * Is there as much memory at all, free or coming back? Only so that a hopeless start does not
+ * take, and clear, everything that there is before it fails. What guests that are exiting still
+ * hold is waited for: who kills one and starts the next at once finds room.
  */
 static bool start_room(const struct guest_config *cfg, u64 frames, u64 *have)
 {
     struct mm_zone_info info;
-    mm_node_info(cfg->node == ANY_NODE ? MM_ALL_NODES : cfg->node, &info);
-    *have = info.frames - info.allocated - info.retired;
-    return frames <= *have;
+    for (bool waited = false;; waited = true) {
+        bool exiting = guests_exiting() > 0; /* before the look: what is back by then is seen */
+        mm_node_info(cfg->node == ANY_NODE ? MM_ALL_NODES : cfg->node, &info);
+        *have = info.frames - info.allocated - info.retired;
+        if (frames <= *have || waited || !exiting)
+            return frames <= *have;
+        guests_wait_exiting();
+    }
 }
 
 static void start_say_memory(const struct guest_config *cfg, u64 have, u64 frames)
