@@ -61,7 +61,11 @@ void log_line(const char *fmt, ...)
     va_start(ap, fmt);
     size_t len = log_format(buf, fmt, ap);
     va_end(ap);
-    if (load_relaxed(&log_panicky)) { /* same CPU that set it: no ordering needed */
+    /*
+     * Without the lock in a panic (only the CPU that set the flag still runs: no ordering), and
+     * when a fault inside this very file has something to say.
+     */
+    if (load_relaxed(&log_panicky) || spin_held(&log_lock)) {
         log_bytes_locked(buf, len);
         return;
     }
