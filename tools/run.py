@@ -51,7 +51,7 @@ def interactive(machine):
 
 
 def unattended(machine, seconds):
-    machine.words = (machine.words + " exit").strip()
+    machine.words = (machine.words + " console=plain exit").strip()
     with Boot(machine, seconds, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as boot:
         reader = threading.Thread(target=Transcript().copy, args=(boot.process.stdout,),
                                   daemon=True)
