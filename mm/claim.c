@@ -15,6 +15,7 @@
  */
 #include "mm/claim.h"
 #include "mm/gigablock.h"
+#include "mm/policy.h"
 #include "mm/retire.h"
 
 static struct claim claims[MAX_CPUS];
@@ -30,19 +31,9 @@ const struct claim *claim_of_cpu(unsigned cpu)
     return &claims[cpu];
 }
 
-bool claim_take_locked(struct zone *z)
+static void claim_pageblock(struct zone *z, u32 i, bool aged)
 {
-    unsigned cpu = cpu_id();
-    struct claim *c = &claims[cpu];
-    ASSERT(spin_held(&z->lock));
-    ASSERT(c->zone == NULL);
-    if (z->waiters) /* rule 6: the gate is looked at where it is raised, under the lock */
-        return false;
-    u32 i = gigablock_next_dirty_locked(z, cursor[cpu] < z->nr_pbs ? cursor[cpu] : 0);
-    if (i == PB_NONE)
-        return false;
-    cursor[cpu] = i + 1;
-
+    struct claim *c = claim_own();
     c->since = zone_pb_since(z, i);
     c->mask = pageblock_view_locked(z, i, VIEW_DIRTY);
     pageblock_get_locked(z, i, &c->mask);
@@ -52,7 +43,32 @@ bool claim_take_locked(struct zone *z)
     c->pb = i;
     store_relaxed(&c->begun, 0);
     c->marked = false;
+    c->aged = aged;
     store_relaxed(&c->zone, z);
+}
+
+bool claim_take_locked(struct zone *z)
+{
+    unsigned cpu = cpu_id();
+    ASSERT(spin_held(&z->lock));
+    ASSERT(claims[cpu].zone == NULL);
+    if (z->waiters) /* rule 6: the gate is looked at where it is raised, under the lock */
+        return false;
+    u32 i = gigablock_next_dirty_locked(z, cursor[cpu] < z->nr_pbs ? cursor[cpu] : 0);
+    if (i == PB_NONE || !policy_claim_begin(z->node))
+        return false;
+    cursor[cpu] = i + 1;
+    claim_pageblock(z, i, false);
+    return true;
+}
+
+bool claim_take_aged_locked(struct zone *z, u32 i)
+{
+    ASSERT(spin_held(&z->lock));
+    ASSERT(claim_own()->zone == NULL);
+    if (z->waiters)
+        return false;
+    claim_pageblock(z, i, true);
     return true;
 }
 
@@ -75,7 +91,11 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
     if (c->marked)
         z->max_clears_waited = MAX(z->max_clears_waited, (u64)(c->begun - c->mark));
     z->oldest_scrubbed_ms = MAX(z->oldest_scrubbed_ms, now_ms() - c->since);
-    if (cpu_node(cpu) == z->node)
+    if (!c->aged)
+        policy_claim_end(z->node, n);
+    if (c->aged)
+        z->scrubbed_aged += n;
+    else if (cpu_node(cpu) == z->node)
         z->scrubbed_idle_local += n;
     else
         z->scrubbed_idle_remote += n;

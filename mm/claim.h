@@ -17,13 +17,17 @@ struct claim {
     u32 begun;          /* (a) clears begun so far: relaxed, for counting only */
     u32 mark;           /* (Z) `begun` when the gate was shut */
     bool marked;        /* (Z) */
+    bool aged;          /* (Z) the aged step's: neither limited nor counted as idle work */
 };
 
 /*
  * Claims the dirty free frames of one pageblock for this CPU, the next one in its own order.
- * False if the gate is shut or nothing is dirty. Zone lock; preemption off till the return.
+ * False if the gate is shut, the policy says no, or nothing is dirty. Zone lock; preemption off
+ * till the return.
  */
 bool claim_take_locked(struct zone *z);
+/* The same for pageblock i, which holds dirt past the age bound: only the gate can refuse it. */
+bool claim_take_aged_locked(struct zone *z, u32 i);
 /* Gives this CPU's claim back; of its frames those in `cleared` are clean now. Zone lock. */
 void claim_return_locked(struct zone *z, const struct map512 *cleared);
 /* This CPU's slot. */

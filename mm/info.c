@@ -40,6 +40,7 @@ void mm_zone_info(unsigned zone, struct mm_zone_info *out)
     out->scrubbed_idle_remote = z->scrubbed_idle_remote;
     out->scrubbed_takers_local = load_relaxed(&z->scrubbed_takers_local);
     out->scrubbed_takers_remote = load_relaxed(&z->scrubbed_takers_remote);
+    out->scrubbed_aged = z->scrubbed_aged;
     out->scrubbed_at_free = load_relaxed(&z->scrubbed_at_free);
     out->waits = z->waits;
     out->max_clears_waited = z->max_clears_waited;
@@ -69,6 +70,7 @@ void mm_node_info(unsigned node, struct mm_zone_info *out)
         out->scrubbed_idle_remote += z.scrubbed_idle_remote;
         out->scrubbed_takers_local += z.scrubbed_takers_local;
         out->scrubbed_takers_remote += z.scrubbed_takers_remote;
+        out->scrubbed_aged += z.scrubbed_aged;
         out->scrubbed_at_free += z.scrubbed_at_free;
         out->waits += z.waits;
         out->max_clears_waited = MAX(out->max_clears_waited, z.max_clears_waited);

@@ -108,6 +108,38 @@ void mm_bell_pass_on(void);
 void mm_scrub_enable(bool on);
 bool mm_scrub_enabled(void);
 
+/*
+ * What idle CPUs are allowed, and what happens if they are not enough. Settable at any moment.
+ * Memory of a node that is limited is still cleared by takers, and by the aged step.
+ */
+struct mm_policy {
+    u32 age_ms;    /* dirt older than this is scrubbed even if nobody is idle; 0: no bound */
+    u32 rate_mib;  /* MiB/s of one node that idle CPUs may scrub; 0: no limit */
+    u32 scrubbers; /* CPUs that may scrub one node at a time; 0: no limit */
+};
+
+#define MM_AGE_MS_MAX   (24u * 3600 * 1000)
+#define MM_RATE_MIB_MAX (1u << 20)
+#define MM_AGE_MS       10000 /* the bound unless one is set */
+
+void mm_policy_get(struct mm_policy *out);
+/* 0; E_INVAL: a value beyond its maximum, nothing is changed. Rings all dirty zones. */
+int mm_policy_set(const struct mm_policy *policy);
+
+/*
+ * When this CPU may scrub again although mm_scrub_may() says no, because the rate limit is all
+ * that stands in its way: time_ns(), or 0 for "not before somebody rings". The idle loop sets
+ * its timer by it. Any context.
+ */
+u64 mm_scrub_may_at(void);
+
+/*
+ * The aged step of one node (protocol rule 17): sweeps stores that hold old dirt, then scrubs one
+ * pageblock whose dirt is past the age bound, whatever the rate limit says. Gives nanoseconds
+ * until it should be called again: 0 at once. Thread context, a thread with guaranteed turns.
+ */
+u64 mm_aged_step(unsigned node);
+
 /* Chooses a strategy by name ("claim", "eager"). 0 or E_NOENT. */
 int mm_strategy_set(const char *name);
 const char *mm_strategy_name(void);
@@ -125,6 +157,7 @@ struct mm_zone_info {
     u64 metadata_bytes;                            /* not in `frames` */
     u64 scrubbed_idle_local, scrubbed_idle_remote; /* frames, since boot */
     u64 scrubbed_takers_local, scrubbed_takers_remote;
+    u64 scrubbed_aged;      /* frames, by the aged step; not in the two above */
     u64 scrubbed_at_free;   /* by strategies that do */
     u64 waits;              /* takes that had to wait for claims */
     u64 max_clears_waited;  /* the most clears that a claim began after a gate was shut: 1 (P4) */

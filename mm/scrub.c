@@ -5,15 +5,20 @@
  */
 #include "mm/bell.h"
 #include "mm/claim.h"
+#include "mm/policy.h"
+#include "mm/scrub.h"
 #include "mm/strategy/strategy.h"
 
 static bool scrub_on = true;       /* (a) idle CPUs scrub */
 static u64 cpu_scrubbed[MAX_CPUS]; /* (o) frames; others read it relaxed */
 
-/* The grant test without the lock: dirt, gate open. The claim looks again under the lock. */
+/*
+ * The grant test without the lock: dirt, gate open, policy. The claim looks again under the lock.
+ */
 static bool has_work(const struct zone *z)
 {
-    return load_relaxed(&z->nr_dirty) != 0 && load_relaxed(&z->waiters) == 0;
+    return load_relaxed(&z->nr_dirty) != 0 && load_relaxed(&z->waiters) == 0 &&
+           policy_claim_may(z->node);
 }
 
 /*
@@ -32,6 +37,24 @@ static struct zone *zone_to_scrub(void)
         }
     }
     return NULL;
+}
+
+/* The same question, were it not for the rate limit: when will the first such zone be free of it? */
+u64 mm_scrub_may_at(void)
+{
+    unsigned home = cpu_node(cpu_id());
+    u64 first = 0;
+    if (!mm_scrub_enabled())
+        return 0;
+    for (unsigned n = 0; n < mm_zone_count; n++) {
+        const struct zone *z = &mm_zones[n];
+        if (load_relaxed(&z->nr_dirty) == 0 || (z->node != home && !bell_node_busy(z->node)))
+            continue;
+        u64 at = policy_rate_free_at(z->node);
+        if (at && (first == 0 || at < first))
+            first = at;
+    }
+    return first;
 }
 
 bool scrub_claim_may(void)
@@ -74,6 +97,15 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
     return cleared;
 }
 
+/* Between claim and return, on the CPU that claimed. Gives the clean frames back, and the rest. */
+void scrub_claimed(struct zone *z)
+{
+    struct map512 cleared = clear_claimed(z, claim_own());
+    spin_lock(&z->lock);
+    claim_return_locked(z, &cleared);
+    spin_unlock(&z->lock);
+}
+
 bool scrub_claim_step(void)
 {
     preempt_disable(); /* rule 10: from claim to return, or a woken taker here would wait for us */
@@ -89,10 +121,7 @@ bool scrub_claim_step(void)
     if (claimed) {
         if (more)
             bell_wake_next(z);
-        struct map512 cleared = clear_claimed(z, claim_own());
-        spin_lock(&z->lock);
-        claim_return_locked(z, &cleared);
-        spin_unlock(&z->lock);
+        scrub_claimed(z);
     }
     preempt_enable();
     return claimed;

@@ -237,6 +237,25 @@ void store_for_each_locked(const struct zone *z,
     }
 }
 
+bool store_holds_older_locked(const struct zone *z, u32 age_ms)
+{
+    u32 now = now_ms();
+    bool found = false;
+    ASSERT(spin_held(&z->lock));
+    for (unsigned cpu = 0; cpu < nr_cpus && !found; cpu++) {
+        struct cpu_stores *cs = &stores[cpu];
+        spin_lock(&cs->lock);
+        for (unsigned kind = 0; kind < NR_STORES; kind++) {
+            const struct store *s = &cs->store[kind];
+            found = found || (s->zone == z && s->nr && !s->clean && now - s->since >= age_ms);
+        }
+        /* The buffer's age is that of its oldest frame, of whichever zone: early is no harm. */
+        found = found || (cs->behind.nr && now - cs->behind.since >= age_ms);
+        spin_unlock(&cs->lock);
+    }
+    return found;
+}
+
 struct holds_query {
     u32 pb;
     const struct map512 *frames;

@@ -41,6 +41,9 @@ void store_sweep_cpu_locked(struct zone *z, unsigned cpu);
 /* The same for all CPUs (protocol rule 1). Zone lock. */
 void store_sweep_locked(struct zone *z);
 
+/* True if a store holds dirt of z that was freed at least `age_ms` ago. Zone lock. */
+bool store_holds_older_locked(const struct zone *z, u32 age_ms);
+
 /* Empties this CPU's stores of all zones and rings for their dirt. Preemption off. */
 void store_flush(void);
 

@@ -9,6 +9,7 @@
 #include "lib/string.h"
 #include "mm/bell.h"
 #include "mm/gigablock.h"
+#include "mm/policy.h"
 #include "mm/store.h"
 #include "mm/take.h"
 
@@ -257,6 +258,7 @@ int mm_init(const struct mm_config *cfg)
     index_zones();
     store_init();
     bell_init();
+    policy_init();
     memset(node_has_memory, 0, sizeof(node_has_memory));
     mm_scrub_enable(!cfg->scrub_off);
     for (unsigned n = 0; n < mm_zone_count; n++) {

@@ -120,6 +120,7 @@ struct zone {
 
     /* Statistics. */
     u64 scrubbed_idle_local, scrubbed_idle_remote;     /* (Z) frames */
+    u64 scrubbed_aged;                                 /* (Z) frames */
     u64 scrubbed_takers_local, scrubbed_takers_remote; /* (a) frames; plain counters */
     u64 scrubbed_at_free;                              /* (a) */
     u64 waits;                                         /* (Z) */
