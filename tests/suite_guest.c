@@ -240,7 +240,7 @@ static void a_kill_may_come_while_loading(void)
     loading.stop = 0;
     loading.odd = 0;
     ktest_spawn(&t, nr_cpus - 1, load_and_load, NULL);
-    for (u64 end = time_ns() + KTEST_S; time_ns() < end;) {
+    for (u64 end = time_ns() + KTEST_S; killed < 20 && time_ns() < end;) {
         for (unsigned id = guest_next(0); id; id = guest_next(id)) {
             struct guest_stat stat;
             if (guest_stat_get(id, &stat) == 0 && stat.state == GUEST_STARTING)
