@@ -134,6 +134,12 @@ static inline bool guest_must_end(const struct guest *g)
 /* Ends the calling guest thread: memory back, state DEAD. `fmt` says how it ended. */
 void guest_end(struct guest *g, s64 code, const char *fmt, ...) __printf_like(3, 4)
     __attribute__((noreturn));
+/* A new guest in state STARTING. NULL: all places are taken by the living. */
+struct guest *guest_table_add(const struct guest_config *cfg, const struct guest_ops *ops);
+/* A guest that never ran leaves no trace. The place may be another's already: the id says. */
+void guest_table_remove(struct guest *g, unsigned id);
+/* Makes it EXITING and tells its thread. True if it was alive until now. */
+bool guest_mark(struct guest *g, s64 code, const char *fmt, ...) __printf_like(3, 4);
 /* Gives everything back and ends the thread. The state is EXITING already. */
 void guest_finish(struct guest *g) __attribute__((noreturn));
 
