@@ -60,6 +60,18 @@ static unsigned find_sleeper(unsigned node, bool *awake)
     return sleeper;
 }
 
+/*
+ * Wakes a CPU that was read ASLEEP, once: AWAKE is published for it, for it will look before it
+ * sleeps again, and whoever rings next finds it so and sends no second kick. If the state has
+ * changed meanwhile, it woke by itself or was woken after our dirt was published: it will see it,
+ * in its next look or in the one that rule 14 asks of a CPU that leaves.
+ */
+static void wake(unsigned cpu)
+{
+    if (cas(&states[cpu], (u32)CPU_ASLEEP, (u32)CPU_AWAKE))
+        cpu_kick(cpu);
+}
+
 void bell_ring(const struct zone *z)
 {
     if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled())
@@ -74,7 +86,7 @@ void bell_ring(const struct zone *z)
         if (awake)
             return; /* looks again before it sleeps */
         if (sleeper != MAX_CPUS) {
-            cpu_kick(sleeper);
+            wake(sleeper);
             return;
         }
     }
@@ -89,7 +101,7 @@ void bell_wake_next(const struct zone *z)
     for (unsigned i = 1; i < nr_nodes && sleeper == MAX_CPUS && bell_node_busy(z->node); i++)
         sleeper = find_sleeper(mm_node_near(z->node, i), &awake);
     if (sleeper != MAX_CPUS)
-        cpu_kick(sleeper);
+        wake(sleeper);
 }
 
 void mm_bell_pass_on(void)

@@ -184,3 +184,11 @@ void claim_mark_locked(struct zone *z)
         }
     }
 }
+
+void claim_unmark_locked(struct zone *z)
+{
+    ASSERT(spin_held(&z->lock));
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        if (load_relaxed(&claims[cpu].zone) == z)
+            claims[cpu].marked = false;
+}

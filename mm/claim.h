@@ -37,8 +37,12 @@ struct claim *claim_own(void);
 bool claim_holds_locked(const struct zone *z, u32 i, const struct map512 *frames);
 /* True if a run of `order` would be free once every claim of the zone was back. Zone lock. */
 bool claim_would_serve_locked(const struct zone *z, unsigned order);
-/* The gate has just been shut: notes how far each claim has come. Zone lock. */
+/*
+ * Counting what takers wait for: the gate has just been shut, so notes how far each claim has
+ * come; it is open again, so those that did not return meanwhile may go on. Zone lock.
+ */
 void claim_mark_locked(struct zone *z);
+void claim_unmark_locked(struct zone *z);
 
 /* For the walker: the slot of a CPU. */
 const struct claim *claim_of_cpu(unsigned cpu);

@@ -76,10 +76,10 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
     map512_for_each(bit, &todo)
     {
         /*
-         * Counted before the clear: whoever shuts the gate then knows which clear we are in. By
-         * the time the look below is made, a frame's worth of stores later, this one has left
-         * the store buffer; so a gate that the look has missed saw this count, and at most one
-         * further clear is begun behind it (P4, P8).
+         * Counted before the clear: whoever shuts the gate then knows which clear we are in. The
+         * clear is 512 stores, more than any store buffer holds: when the look below is made,
+         * this count has left it. So a gate that the look has missed saw the count, and at most
+         * one further clear is begun behind it (P4, P8).
          */
         store_relaxed(&c->begun, ++n);
         clear_frame_stream(frame_va(first + bit));

@@ -84,7 +84,12 @@ static void gate_raise_locked(const struct take_request *r)
 
 static void gate_drop_locked(const struct take_request *r)
 {
-    for_each_allowed(z, r) store_relaxed(&z->waiters, z->waiters - 1);
+    for_each_allowed(z, r)
+    {
+        store_relaxed(&z->waiters, z->waiters - 1);
+        if (z->waiters == 0)
+            claim_unmark_locked(z);
+    }
 }
 
 /* Preemption off from raise to drop (rule 11): nobody may wait behind a gate that sleeps. */

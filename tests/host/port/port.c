@@ -87,26 +87,9 @@ void port_be_cpu_state(unsigned cpu, enum cpu_state state)
     port_self.id = self;
 }
 
-/* ---- clears: ordinary code, so that the sanitizers see the stores ---- */
+/* ---- clears: the kernel's own, whose number of stores an argument in mm/scrub.c counts on ---- */
 
-void clear_frame_stream(void *frame)
-{
-    memset(frame, 0, FRAME_SIZE);
-}
-
-void clear_ordinary(void *p, size_t bytes)
-{
-    memset(p, 0, bytes);
-}
-
-bool frame_is_zero(const void *frame)
-{
-    const u64 *w = frame;
-    u64 any = 0;
-    for (unsigned i = 0; i < FRAME_SIZE / 8; i++)
-        any |= w[i];
-    return any == 0;
-}
+#include "arch/x86_64/clear.c"
 
 void port_soil(pfn_t pfn)
 {
