@@ -96,6 +96,10 @@ static void command_start(struct words *w)
     }
     if (!start_index(w, "node", nr_nodes, &cfg.node) || !start_index(w, "cpu", nr_cpus, &cfg.cpu))
         return;
+    if (cfg.cpu != ANY_CPU && !load_acquire(&cpu_by_id(cfg.cpu)->online)) {
+        log_line("start: cpu=%u did not come up", cfg.cpu);
+        return;
+    }
     cfg.kind = words_value(w, "kind");
     cfg.secret = words_value(w, "secret");
     cfg.linger = words_has(w, "linger");

@@ -45,11 +45,11 @@ static bool story_has_images(void)
     guests_each_image(story_see_image, &seen);
     if (seen == 3)
         return true;
-    log_line("the story needs guests.cpio with secretive and prober in it, as its first module "
-             "(PVH: -initrd); it has %s",
-             seen == 1   ? "no prober"
-             : seen == 2 ? "no secretive"
-                         : "neither");
+    log_line("the story ends here: it needs guests.cpio as the first module (PVH: -initrd), with "
+             "the images secretive and prober; missing: %s",
+             seen == 1   ? "prober"
+             : seen == 2 ? "secretive"
+                         : "both");
     return false;
 }
 

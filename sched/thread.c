@@ -19,8 +19,9 @@ struct slab {
     u32 free;         /* (T) bit i: record i is free */
 };
 
-#define SLAB_RECORDS MIN(32u, (FRAME_SIZE - sizeof(struct slab)) / sizeof(struct thread))
-#define SLAB_ALL     ((u32)((1ULL << SLAB_RECORDS) - 1))
+#define SLAB_RECORDS   MIN(32u, (FRAME_SIZE - sizeof(struct slab)) / sizeof(struct thread))
+#define REAPER_BACKLOG 32 /* dead threads that may wait for the reaper */
+#define SLAB_ALL       ((u32)((1ULL << SLAB_RECORDS) - 1))
 
 static struct spinlock threads_lock = SPINLOCK("threads", RANK_THREADS);
 static struct list slabs_with_room = {&slabs_with_room, &slabs_with_room}; /* (T) */
@@ -29,6 +30,7 @@ static unsigned threads_made;                                              /* (T
 
 static struct list reaper_list = {&reaper_list, &reaper_list}; /* (T) the dead, by their `ready` */
 static u64 threads_ended, threads_reaped;                      /* (T) */
+static struct thread *reaper;                                  /* (c) */
 static struct waitq reaper_wait;                               /* the reaper, for somebody to die */
 static struct waitq reaped_wait; /* thread_reap_wait(), for the reaper */
 
@@ -149,12 +151,27 @@ static unsigned thread_choose_cpu(unsigned node)
     return best;
 }
 
+static bool reaper_backlog_small(void)
+{
+    spin_lock(&threads_lock);
+    bool small = threads_ended - threads_reaped <= REAPER_BACKLOG;
+    spin_unlock(&threads_lock);
+    return small;
+}
+
 struct thread *thread_create(const char *name, void (*fn)(void *), void *arg, unsigned cpu,
                              unsigned node)
 {
     if (cpu == ANY_CPU)
         cpu = thread_choose_cpu(node);
     ASSERT(cpu < nr_cpus);
+    /*
+     * Burying takes longer than being born (every CPU has to forget the stack), so who makes
+     * threads in a loop waits here, rather than hold the memory of all the dead. Not the reaper
+     * itself, which may make one when it calls who wanted to know.
+     */
+    if (reaper && thread_self() != reaper)
+        waitq_wait(&reaped_wait, reaper_backlog_small());
 
     struct thread *t = thread_record_take(cpu_node(cpu));
     if (!t)
@@ -313,7 +330,7 @@ void sched_init(void)
     thread_adopt(&boot_thread, "main");
     thread_publish(&boot_thread);
 
-    struct thread *reaper = thread_create("reaper", reaper_main, NULL, 0, ANY_NODE);
+    reaper = thread_create("reaper", reaper_main, NULL, 0, ANY_NODE);
     if (!reaper)
         panic("no memory for the reaper thread");
     thread_start(reaper);
