@@ -7,7 +7,8 @@
  * stacks of the other CPUs): one after the other, never freed.
  *
  * No locks: a slot's bit is won by compare-and-swap, and the entries of a slot belong to who
- * holds the bit. So taking a frame from mm/ happens with nothing held.
+ * holds the bit. So taking a frame from mm/ happens with nothing held. The page tables are all
+ * made at boot (256 KiB): a machine whose threads have ended owes mm/ nothing.
  */
 #include "machine.h"
 #include "lib/log.h"
@@ -15,7 +16,7 @@
 
 #define SLOT_SIZE    (2 * KSTACK_SIZE)
 #define SLOTS_A_WORD 64 /* and SLOT_SIZE * 64 is 2 MiB, what one page table maps */
-#define WORDS        256
+#define WORDS        64 /* 4096 threads */
 #define AREA_END     (KSTACK_BASE + WORDS * SLOTS_A_WORD * SLOT_SIZE)
 #define BOOT_AREA    (KSTACK_BASE + GIB) /* the next page directory */
 #define STACK_FRAMES (KSTACK_SIZE / FRAME_SIZE)
@@ -23,34 +24,23 @@
 _Static_assert(SLOTS_A_WORD *SLOT_SIZE == 2 * MIB, "one word of slots is one page table");
 
 static u64 used[WORDS];           /* (a) bit set: the slot is taken */
-static u64 *directory;            /* (c) of the slots; an entry (a) is set once */
+static u64 *slot_table[WORDS];    /* (c) the page table of each word's slots */
 static u64 boot_next = BOOT_AREA; /* boot only */
 
 void kstack_init(void)
 {
-    u64 *entry = paging_entry(kernel_root, KSTACK_BASE, 2, 0, true, NULL);
-    if (!entry)
-        panic("boot: no memory for page tables");
-    directory = (u64 *)ALIGN_DOWN((u64)entry, FRAME_SIZE);
+    for (unsigned w = 0; w < WORDS; w++) {
+        slot_table[w] = paging_entry(kernel_root, KSTACK_BASE + w * 2 * MIB, 1, 0, true, NULL);
+        if (!slot_table[w])
+            panic("boot: no memory for page tables");
+    }
 }
 
-/* The first entry of the slot's stack, NULL: out of memory. */
+/* The first entry of the slot's stack. */
 static u64 *slot_entries(unsigned slot)
 {
-    u64 *d = &directory[slot / SLOTS_A_WORD];
-    u64 table = load_acquire(d); /* pairs with the cas(): the table's zeroes come before it */
-    if (!table) {
-        pfn_t pfn = table_frame_take();
-        if (pfn == PFN_NONE)
-            return NULL;
-        table = pfn << FRAME_SHIFT | PTE_P | PTE_W;
-        if (!cas(d, 0, table)) { /* another CPU was faster: its table serves both */
-            table_frame_free(pfn);
-            table = load_acquire(d);
-        }
-    }
     u64 va = KSTACK_BASE + slot * SLOT_SIZE + KSTACK_SIZE;
-    return (u64 *)phys_va(table & PTE_PHYS) + (va >> FRAME_SHIFT & 511);
+    return slot_table[slot / SLOTS_A_WORD] + (va >> FRAME_SHIFT & 511);
 }
 
 static int slot_take(void)
@@ -83,7 +73,7 @@ void *kstack_create(void)
         return NULL;
     u64 *entry = slot_entries((unsigned)slot);
     unsigned n = 0;
-    while (entry && n < STACK_FRAMES) {
+    while (n < STACK_FRAMES) {
         pfn_t pfn = table_frame_take();
         if (pfn == PFN_NONE)
             break;
