@@ -60,8 +60,7 @@ def covered(ram_dir, secret):
 
 
 def new_secret(seed):
-    letters = string.ascii_letters + string.digits
-    return "".join(random.Random(seed).choice(letters) for _ in range(16))
+    return "".join(random.Random(seed).choices(string.ascii_letters + string.digits, k=16))
 
 
 def machine_for(words, ram_dir):
@@ -158,17 +157,20 @@ def prove_prober(rounds, seed):
                 wait_filled(console, secret)
                 # In one write: the prober is asked for while the idle CPUs still scrub.
                 console.send(f"kill {ident}\nstart prober mem={PROBER_MIB}M node=1")
+                console.prompt()  # of kill
                 m = console.expect(r"prober: (\d+) leaks in (\d+) frames")
                 if m[1] != "0":
                     raise Unproven(f"round {i + 1}: {m[0]}")
                 if int(m[2]) < frames:
                     raise Unproven(f"round {i + 1}: {m[0]}, expected at least {frames} frames")
-                console.prompt()  # of kill
                 console.prompt()  # of start: the prober's memory is back
+            takers = re.search(r"^all +\S+ +\S+ +(\S+) +(\S+)", console.command("stats"), re.M)
             console.off()
         except (Lost, Unproven) as wrong:
             raise with_tail(wrong, console)
-    return f"{rounds} rounds of {frames} frames, 0 leaks"
+    cleared = sum(map(float, takers.groups())) if takers else 0
+    return (f"{rounds} rounds of {frames} frames, 0 leaks; takers met {cleared:.0f} MiB of dirt "
+            "and cleared it themselves")
 
 
 def with_tail(wrong, console):

@@ -136,4 +136,9 @@ def test_outside_search_finds_across_chunks():
         assert outside.count(d, b"\x01") == 0
 
 
+def test_secrets_are_random_enough():
+    secrets = {outside.new_secret(seed) for seed in range(100)}
+    assert len(secrets) == 100 and all(len(set(s)) > 4 for s in secrets), secrets
+
+
 CASES = [(name[5:], f) for name, f in sorted(globals().items()) if name.startswith("test_")]

@@ -172,9 +172,9 @@ def tool_tests():
 
 
 def host_programs():
-    """What the Makefile built: one program for each tests/host/{lib,mm}/test_*.c."""
+    """What the Makefile built: one program for each tests/host/{lib,mm,guest}/test_*.c."""
     found = []
-    for part in ("lib", "mm"):
+    for part in ("lib", "mm", "guest"):
         folder = os.path.join(ROOT, "tests/host", part)
         for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if re.fullmatch(r"test_\w+\.c", file):
