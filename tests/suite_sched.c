@@ -252,7 +252,7 @@ static void be_kicked(void *unused)
  */
 static void kick_ends_hlt(void)
 {
-    for (unsigned round = 0; round < 300; round++) {
+    for (unsigned round = 0; round < 150; round++) {
         unsigned cpu = 1 + round % (nr_cpus - 1);
         u64 pause = ktest_random() % (round % 10 ? 200000 : 5 * KTEST_MS);
         for (u64 end = time_ns() + pause; time_ns() < end;)
