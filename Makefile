@@ -186,8 +186,12 @@ MM_SOURCES := $(wildcard mm/*.c mm/strategy/*.c) lib/map512.c lib/errors.c \
               $(wildcard tests/host/port/*.c)
 MM_HOST   := $(patsubst %,$(B)/host/mm/%.o,$(MM_SOURCES))
 MM_TESTS  := $(patsubst tests/host/mm/%.c,$(B)/host/mm/%,$(wildcard tests/host/mm/test_*.c))
+# tests/host/guest/: a guest's map of memory, over the same mm/.
+GUEST_HOST  := $(patsubst %,$(B)/host/guest/%.o,guest/memory.c guest/gather.c guest/check.c)
+GUEST_TESTS := $(patsubst tests/host/guest/%.c,$(B)/host/guest/%,\
+                 $(wildcard tests/host/guest/test_*.c))
 
-host-programs: $(LIB_TESTS) $(MM_TESTS)
+host-programs: $(LIB_TESTS) $(MM_TESTS) $(GUEST_TESTS)
 
 ifneq ($(filter host-programs $(B)/%,$(MAKECMDGOALS)),)
 $(call text_file,$(B)/host/flags.txt,$(CC) $(HOST_CFLAGS) $(MM_SOURCES))
@@ -208,11 +212,20 @@ $(B)/host/mm/%.c.o: %.c $(B)/host/flags.txt
 	@echo "  HOSTCC  $<"
 	$(Q)$(CC) $(HOST_CFLAGS) -Itests/host/port -I. -MMD -MP -c -o $@ $<
 
+$(B)/host/guest/%.c.o: %.c $(B)/host/flags.txt
+	@mkdir -p $(@D)
+	@echo "  HOSTCC  $<"
+	$(Q)$(CC) $(HOST_CFLAGS) -Itests/host/guest -Itests/host/port -I. -MMD -MP -c -o $@ $<
+
 $(LIB_TESTS): $(B)/host/lib/%: $(B)/host/lib/tests/host/lib/%.c.o $(LIB_HOST)
 	@echo "  HOSTLD  $@"
 	$(Q)$(CC) $(HOST_CFLAGS) -o $@ $^
 
 $(MM_TESTS): $(B)/host/mm/%: $(B)/host/mm/tests/host/mm/%.c.o $(MM_HOST)
+	@echo "  HOSTLD  $@"
+	$(Q)$(CC) $(HOST_CFLAGS) -o $@ $^
+
+$(GUEST_TESTS): $(B)/host/guest/%: $(B)/host/guest/tests/host/guest/%.c.o $(GUEST_HOST) $(MM_HOST)
 	@echo "  HOSTLD  $@"
 	$(Q)$(CC) $(HOST_CFLAGS) -o $@ $^
 
@@ -224,3 +237,5 @@ $(MM_TESTS): $(B)/host/mm/%: $(B)/host/mm/tests/host/mm/%.c.o $(MM_HOST)
 -include $(LIB_HOST:.o=.d) $(MM_HOST:.o=.d)
 -include $(LIB_TESTS:$(B)/host/lib/%=$(B)/host/lib/tests/host/lib/%.c.d)
 -include $(MM_TESTS:$(B)/host/mm/%=$(B)/host/mm/tests/host/mm/%.c.d)
+-include $(GUEST_HOST:.o=.d)
+-include $(GUEST_TESTS:$(B)/host/guest/%=$(B)/host/guest/tests/host/guest/%.c.d)

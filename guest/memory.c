@@ -319,11 +319,12 @@ static int slot_split(struct guest *g, u64 va)
     int err = g->ops->unmap(g, base, ORDER_PAGEBLOCK);
     ASSERT(!err);
     /* This takes one frame for a table, at the first page, so it fails there or nowhere. */
-    err = leaf_map(g, base, leaf, ENTRIES);
-    g->ops->flush(g, base, 1ULL << SLOT_SHIFT);
-    if (err) {
-        own_free(g, leaf);
+    bool split = leaf_map(g, base, leaf, ENTRIES) == 0;
+    if (!split)
         err = g->ops->map(g, base, entry_pfn(block), ORDER_PAGEBLOCK, ENTRY_PROT(block));
+    g->ops->flush(g, base, 1ULL << SLOT_SHIFT);
+    if (!split) {
+        own_free(g, leaf);
         return err ? E_KILLED : E_NOMEM;
     }
     *slot = va_phys(leaf) | ENTRY_LEAF;
