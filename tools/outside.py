@@ -18,9 +18,10 @@ from machine import MIB, Machine, Unproven
 
 NODE_MIB = 512  # of each of two nodes
 GUEST_MIB = 256
-PROBER_MIB = 320
+PROBER_MIB = 448  # most of its node: it has to meet the dirt
 LIMIT = 120
 COVERED = 0.90
+REFUSED = "was not zero"  # guest/check.c, of each frame
 
 
 class RamDir:
@@ -110,6 +111,7 @@ def prove_secret(seed):
             left = count(ram, (secret * 2).encode())
             if left:
                 raise Unproven(f"{left} repeated secrets are left after `wait clean`")
+            refuse_refusals(console)
             console.off()
         except (Lost, Unproven) as wrong:
             raise with_tail(wrong, console)
@@ -164,13 +166,23 @@ def prove_prober(rounds, seed):
                 if int(m[2]) < frames:
                     raise Unproven(f"round {i + 1}: {m[0]}, expected at least {frames} frames")
                 console.prompt()  # of start: the prober's memory is back
-            takers = re.search(r"^all +\S+ +\S+ +(\S+) +(\S+)", console.command("stats"), re.M)
+            stats = refuse_refusals(console)
             console.off()
         except (Lost, Unproven) as wrong:
             raise with_tail(wrong, console)
+    takers = re.search(r"^all +\S+ +\S+ +(\S+) +(\S+)", stats, re.M)
     cleared = sum(map(float, takers.groups())) if takers else 0
     return (f"{rounds} rounds of {frames} frames, 0 leaks; takers met {cleared:.0f} MiB of dirt "
             "and cleared it themselves")
+
+
+def refuse_refusals(console):
+    """No frame that was not zero may have come as far as the check before mapping."""
+    stats = console.command("stats")
+    m = re.search(r"leaks found by the check before mapping: (\d+)", stats)
+    if not m or m[1] != "0" or REFUSED in console.text:
+        raise Unproven(m[0] if m else "stats does not say how many leaks the check found")
+    return stats
 
 
 def with_tail(wrong, console):

@@ -95,6 +95,8 @@ def story(name, machine):
         problem = f"{ending}: {sentence}"
     elif not probes:
         problem = "no line `prober: K leaks in N frames`"
+    elif outside.REFUSED in text:
+        problem = "the check before mapping refused a frame"
     elif any(leaks != "0" for leaks, _ in probes) or int(probes[-1][1]) == 0:
         problem = f"prober said {probes}"
     if problem:
