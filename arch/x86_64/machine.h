@@ -56,16 +56,18 @@ struct shoot {
 struct cpu_arch {
     u64 gdt[8] __attribute__((aligned(16)));
     struct tss tss __attribute__((aligned(16)));
-    u64 stack_top;      /* (c) of its idle (the boot CPU: boot) stack */
-    bool fpu_shut;      /* (o) CR0.TS is set: the running guest thread has no FPU state */
-    unsigned irq_locks; /* (o) locks that the interrupted code held: see spinlock.c */
-    u64 tick_period;    /* (o) ns, 0: no tick */
-    u64 tick_next;      /* (o) time_ns() of the next tick */
-    u64 deadline;       /* (o) of timer_arm(), 0: none */
-    u64 nmi_rip;        /* (o) where the last NMI came in */
-    u32 nmis;           /* (o) NMIs not yet told of */
-    bool frozen;        /* (a) stopped for good by machine_freeze_others() */
-    struct shoot shoot; /* (o) but for `waiting` */
+    u64 stack_top;               /* (c) of its idle (the boot CPU: boot) stack */
+    bool fpu_shut;               /* (o) CR0.TS is set: the running guest thread has no FPU state */
+    unsigned irq_locks;          /* (o) locks that the interrupted code held: see spinlock.c */
+    struct spinlock *halted_for; /* (a) the lock that it waits for in HLT, NULL: none */
+    u32 halted_ticket;           /* (a) and the ticket it has */
+    u64 tick_period;             /* (o) ns, 0: no tick */
+    u64 tick_next;               /* (o) time_ns() of the next tick */
+    u64 deadline;                /* (o) of timer_arm(), 0: none */
+    u64 nmi_rip;                 /* (o) where the last NMI came in */
+    u32 nmis;                    /* (o) NMIs not yet told of */
+    bool frozen;                 /* (a) stopped for good by machine_freeze_others() */
+    struct shoot shoot;          /* (o) but for `waiting` */
     u64 shoot_from[MAX_CPUS / 64]; /* (a) who wants this CPU to look at their shoot */
 };
 

@@ -6,8 +6,21 @@
  * watched, which together rule out that an interrupt deadlocks with what it interrupted:
  *  - a lock that a handler takes is never taken with interrupts on;
  *  - nobody who holds such a lock takes one that others hold with interrupts on.
+ *
+ * Who has waited for long halts, and the holder kicks whose turn it is. A virtual machine may
+ * have more CPUs than its host: there the next in line may not be running at all, kept off its
+ * core by CPUs behind it in the line that spin. 64 CPUs on 2 cores then hand a lock on once in a
+ * tenth of a second. No wake is lost, by the usual pair:
+ *
+ *   who waits                            who lets go
+ *   halted_for, halted_ticket = mine     serving = next
+ *   halted++            full fence       full fence
+ *   serving == mine? no                  halted != 0? looks for whose ticket it is, kicks
+ *   sti; hlt                             the kick waited behind cli, and ends the hlt
  */
 #include "machine.h"
+
+#define LOOKS_BEFORE_HALT 256 /* some tens of microseconds, under TCG and on hardware */
 
 enum { SEEN_IN_IRQ = 1, SEEN_IRQS_ON = 2 };
 
@@ -59,6 +72,43 @@ static void spin_check_order(struct cpu *c, struct spinlock *l)
               top->name, top->rank, top->sub);
 }
 
+/* In HLT until something happens, unless it is our turn already. Interrupts are on. */
+static void spin_halt(struct cpu_arch *a, struct spinlock *l, u32 ticket)
+{
+    irqs_off();
+    store_relaxed(&a->halted_ticket, ticket);
+    store_relaxed(&a->halted_for, l);
+    fetch_add(&l->halted, 1); /* full fence, and the two words above come first */
+    if (load_acquire(&l->serving) == ticket)
+        irqs_on();
+    else
+        irqs_on_and_halt();
+    store_relaxed(&a->halted_for, NULL);
+    fetch_add(&l->halted, -1u);
+}
+
+static void spin_wait(struct cpu *c, struct spinlock *l, u32 ticket)
+{
+    unsigned looks = 0;
+    /* Acquire: pairs with the exchange in spin_drop(); what the last holder wrote is seen. */
+    while (load_acquire(&l->serving) != ticket) {
+        if (++looks % LOOKS_BEFORE_HALT == 0 && irqs_enabled())
+            spin_halt(c->arch, l, ticket);
+        else
+            cpu_relax();
+    }
+}
+
+static void spin_kick_next(const struct spinlock *l, u32 ticket)
+{
+    for (unsigned id = 0; id < nr_cpus; id++) {
+        const struct cpu_arch *a = cpu_by_id(id)->arch;
+        /* Relaxed: the fence in spin_halt() has made both visible, or it sees our store. */
+        if (load_relaxed(&a->halted_for) == l && load_relaxed(&a->halted_ticket) == ticket)
+            cpu_kick(id);
+    }
+}
+
 void spin_lock(struct spinlock *l)
 {
     preempt_disable();
@@ -66,10 +116,7 @@ void spin_lock(struct spinlock *l)
     spin_check_order(c, l);
     spin_check_habits(c, l);
 
-    u32 ticket = fetch_add(&l->next, 1);
-    /* Acquire: pairs with the release in spin_drop(); what the last holder wrote is seen. */
-    while (load_acquire(&l->serving) != ticket)
-        cpu_relax();
+    spin_wait(c, l, fetch_add(&l->next, 1));
     store_relaxed(&l->holder, c->id + 1); /* read for what it says by this CPU only */
 
     /*
@@ -93,8 +140,11 @@ static void spin_drop(struct spinlock *l)
         c->locks_held[i] = c->locks_held[i + 1];
     c->nr_locks_held--;
     store_relaxed(&l->holder, 0);
-    /* Release: pairs with the acquire in spin_lock(). Only the holder writes `serving`. */
-    store_release(&l->serving, l->serving + 1);
+    /* Only the holder writes `serving`. Exchange, not store: a full fence before the look. */
+    u32 next = l->serving + 1;
+    xchg(&l->serving, next);
+    if (unlikely(load_relaxed(&l->halted)))
+        spin_kick_next(l, next);
 }
 
 void spin_unlock(struct spinlock *l)

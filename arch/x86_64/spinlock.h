@@ -11,8 +11,9 @@
 
 struct spinlock {
     u32 next;         /* (a) the next ticket to draw; fetch_add */
-    u32 serving;      /* (a) release by the holder, pairs with the acquire of who waits */
+    u32 serving;      /* (a) exchanged by the holder, pairs with the acquire of who waits */
     u32 holder;       /* (a) CPU id + 1 of the holder, 0: free; for assertions and panics */
+    u32 halted;       /* (a) CPUs that wait for it in HLT: spinlock.c */
     u8 rank;          /* (c) enum lock_rank */
     u8 seen;          /* (a) how it has been taken so far: spinlock.c */
     u16 sub;          /* (c) order among locks of equal rank */
