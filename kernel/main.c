@@ -181,6 +181,7 @@ void kernel_main(u32 magic, u64 info_phys)
     sched_init();                               /* we are the thread "main" from here */
     console_input_init();                       /* a wait queue, and interrupts that wake it */
     boot_smp();                                 /* the others go idle, and begin to scrub */
+    aged_start();                               /* one thread a node: no dirt is forgotten */
     boot_report();                              /* the scheduler is up on every CPU */
     boot_guests();                              /* reads the archive's table of contents */
     main_thread();

@@ -74,6 +74,9 @@ int mm_retire(pfn_t pfn);
 /* True if the pfn belongs to a zone. Any context. */
 bool mm_owns(pfn_t pfn);
 
+/* The i-th nearest node to `node` (i = 0: itself), by distance, then by number. Any context. */
+unsigned mm_node_near(unsigned node, unsigned i);
+
 /* ---- scrubbing: called by the idle loop of sched/, see protocol "The idle loop" ---- */
 
 /*

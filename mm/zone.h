@@ -134,9 +134,6 @@ extern unsigned mm_zone_count;          /* (c) */
 /* The zone of a frame, or NULL. Any context. */
 struct zone *zone_of(pfn_t pfn);
 
-/* The i-th nearest node to `node` (i = 0: itself), by distance, then by number. (c) */
-unsigned mm_node_near(unsigned node, unsigned i);
-
 /* Milliseconds since boot, as dirt is stamped. */
 static inline u32 now_ms(void)
 {

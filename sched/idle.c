@@ -61,6 +61,14 @@ void idle_loop(void *unused)
             irqs_on();
             continue;
         }
+        /*
+         * Dirt that only the rate limit keeps from us rings no bell when its time comes. Asked
+         * after ASLEEP was published: who frees into such a zone from now on kicks us, and we
+         * ask again.
+         */
+        u64 when = mm_scrub_may_at();
+        if (when)
+            sleep_arm_idle(when);
         irqs_on_and_halt();
         mm_cpu_state_set(CPU_AWAKE);
     }

@@ -19,6 +19,9 @@ void sched_init(void);
 /* What an application CPU runs: becomes its idle thread. */
 void sched_ap_entry(void) __attribute__((noreturn));
 
+/* Starts the aged scrubbers (sched/aged.c). After the other CPUs are up, once. */
+void aged_start(void);
+
 #define ANY_CPU (~0u)
 /*
  * A thread that will run fn(arg) on `cpu` (ANY_CPU: the least loaded online one, of node `node`

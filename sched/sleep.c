@@ -18,6 +18,16 @@ static void sleep_arm_locked(struct runq *rq)
     timer_arm(deadline);
 }
 
+void sleep_arm_idle(u64 when)
+{
+    struct runq *rq = runq_this();
+    bool irqs = spin_lock_irqsave(&rq->lock);
+    if (!list_empty(&rq->sleepers))
+        when = MIN(when, container_of(rq->sleepers.next, struct thread, sleep)->deadline);
+    timer_arm(when);
+    spin_unlock_irqrestore(&rq->lock, irqs);
+}
+
 void sleep_expire_locked(struct runq *rq)
 {
     if (list_empty(&rq->sleepers))

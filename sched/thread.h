@@ -92,6 +92,12 @@ void runq_schedule(void);
 /* Wakes whose time has come and arms the timer for the next. Own queue's lock held. */
 void sleep_expire_locked(struct runq *rq);
 
+/*
+ * The idle thread is about to halt and wants to look again at `when`: arms the timer for it, or
+ * for the first sleeper if that is earlier. Interrupts off.
+ */
+void sleep_arm_idle(u64 when);
+
 /* ---- waitq.c ---- */
 /* What t waits for has come, or may have. Any context. */
 void thread_wake(struct thread *t);
