@@ -13,6 +13,12 @@ static unsigned last_cpu(void)
     return nr_cpus - 1;
 }
 
+static void spin_ns(u64 ns)
+{
+    for (u64 end = time_ns() + ns; time_ns() < end;)
+        cpu_relax();
+}
+
 /* ---- where ---- */
 
 static void record_cpu(void *arg)
@@ -238,12 +244,34 @@ static void one_wake_for_all(void)
     }
 }
 
-static unsigned kicked; /* (a) */
+static struct {
+    struct waitq wait;
+    unsigned round;    /* (a) */
+    unsigned answered; /* (a) the last round that the thread has seen; ~0: it leaves */
+} nap[7];
 
-static void be_kicked(void *unused)
+#define NAP_OVER (~0u)
+
+static void be_kicked(void *arg)
 {
-    (void)unused;
-    fetch_add(&kicked, 1);
+    unsigned i = (unsigned)(u64)arg, seen = 0;
+    while (seen != NAP_OVER) {
+        waitq_wait(&nap[i].wait, load_acquire(&nap[i].round) != seen);
+        seen = load_acquire(&nap[i].round);
+        store_release(&nap[i].answered, seen);
+    }
+}
+
+static bool wake_napper(unsigned i, unsigned round)
+{
+    store_release(&nap[i].round, round);
+    waitq_wake_all(&nap[i].wait);
+    /* No sleep here, and no other thread: timers and flushes would wake the CPU as well. */
+    for (u64 end = time_ns() + KTEST_LOST / 4; time_ns() < end; cpu_relax()) {
+        if (load_acquire(&nap[i].answered) == round)
+            return true;
+    }
+    return false;
 }
 
 /*
@@ -252,25 +280,26 @@ static void be_kicked(void *unused)
  */
 static void kick_ends_hlt(void)
 {
-    for (unsigned round = 0; round < 150; round++) {
-        unsigned cpu = 1 + round % (nr_cpus - 1);
-        u64 pause = ktest_random() % (round % 10 ? 200000 : 5 * KTEST_MS);
-        for (u64 end = time_ns() + pause; time_ns() < end;)
-            cpu_relax();
-        kicked = 0;
-        struct ktest_thread t;
-        ktest_spawn(&t, cpu, be_kicked, NULL);
-        u64 end = time_ns() + KTEST_LOST;
-        while (!load_acquire(&t.done) && time_ns() < end)
-            cpu_relax(); /* no sleep here: it would bring timers into play */
-        if (!CHECK_MSG(load_acquire(&t.done), "CPU %u sleeps through a kick, round %u", cpu,
-                       round)) {
-            for (unsigned i = 0; i < nr_cpus; i++)
-                cpu_kick(i);
-        }
-        ktest_join(&t);
-        CHECK(kicked == 1);
+    struct ktest_thread t[ARRAY_SIZE(nap)];
+    unsigned nr = MIN(nr_cpus - 1, (unsigned)ARRAY_SIZE(nap));
+    for (unsigned i = 0; i < nr; i++) {
+        waitq_init(&nap[i].wait, "nap");
+        nap[i].round = nap[i].answered = 0;
+        ktest_spawn(&t[i], 1 + i, be_kicked, (void *)(u64)i);
     }
+    for (unsigned round = 1; round <= 1500; round++) {
+        unsigned i = round % nr;
+        spin_ns(ktest_random() % (round % 20 ? 60000 : 3 * KTEST_MS));
+        if (!CHECK_MSG(wake_napper(i, round), "CPU %u sleeps through a kick, round %u", 1 + i,
+                       round))
+            break;
+    }
+    for (unsigned i = 0; i < nr; i++) {
+        wake_napper(i, NAP_OVER);
+        cpu_kick(1 + i); /* in case the one before was what failed */
+    }
+    for (unsigned i = 0; i < nr; i++)
+        ktest_join(&t[i]);
     cpu_kick(cpu_id()); /* oneself: nothing */
 }
 
@@ -314,7 +343,8 @@ static void share_spin(void *arg)
 {
     u64 *turns = arg;
     unsigned me = (unsigned)(turns - share.turns) + 1;
-    while (!load_acquire(&share.stop)) {
+    u64 end = time_ns() + KTEST_LOST;
+    while (!load_acquire(&share.stop) && time_ns() < end) {
         if (load_relaxed(&share.running) != me) { /* relaxed: one CPU, its own stores */
             store_relaxed(&share.running, me);
             store_relaxed(turns, *turns + 1);
@@ -410,41 +440,66 @@ static void yield_lets_others_run(void)
 static struct {
     struct thread *thread; /* (a) */
     struct waitq wait;
-    unsigned ready, go, leave; /* (a) */
+    unsigned ready, go, done, leave; /* (a) */
+    unsigned looks;                  /* its own */
     u64 slept;
 } victim;
 
-static void sleep_long(void *unused)
+/* Until main has done what the round is about, or gave up. */
+static void victim_stall(void)
 {
-    (void)unused;
+    for (u64 end = time_ns() + KTEST_LOST; !load_acquire(&victim.done) && time_ns() < end;)
+        cpu_relax();
+}
+
+static void sleep_long(void *stall)
+{
     store_release(&victim.thread, thread_self());
     store_release(&victim.ready, 1);
+    if (stall)
+        victim_stall();
     u64 start = time_ns();
     thread_sleep(10 * KTEST_LOST);
     victim.slept = time_ns() - start;
 }
 
+/* Every other round the interrupt comes first, and the sleep must not begin. */
 static void interrupt_ends_sleep(void)
 {
     for (unsigned round = 0; round < 20; round++) {
         struct ktest_thread t;
-        victim.ready = 0;
-        ktest_spawn(&t, round % nr_cpus, sleep_long, NULL);
+        victim.ready = victim.done = 0;
+        ktest_spawn(&t, round % nr_cpus, sleep_long, round % 2 ? &victim : NULL);
         REQUIRE(ktest_wait_for(&victim.ready, KTEST_LOST));
-        if (round % 2) /* it sleeps by now; else perhaps not yet, and must not lose it */
+        if (round % 4 == 0)
             thread_sleep(ktest_random() % (3 * KTEST_MS));
         thread_interrupt(victim.thread);
+        store_release(&victim.done, 1);
+        if (!CHECK_MSG(ktest_join_for(&t, KTEST_LOST), "round %u: it sleeps on", round))
+            thread_interrupt(victim.thread);
         ktest_join(&t);
-        CHECK_MSG(victim.slept < 10 * KTEST_LOST, "round %u: it slept to the end", round);
+        CHECK(victim.slept < 10 * KTEST_LOST);
     }
 }
 
-static void wait_or_be_killed(void *unused)
+/* The second look, the one after it is queued, may answer with what was true before the kill. */
+static bool victim_look(bool stall)
 {
-    (void)unused;
+    bool go = load_acquire(&victim.go);
+    if (stall && ++victim.looks == 2) {
+        store_release(&victim.ready, 1);
+        victim_stall();
+    }
+    return go;
+}
+
+static void wait_or_be_killed(void *stall)
+{
+    victim.looks = 0;
     store_release(&victim.thread, thread_self());
-    store_release(&victim.ready, 1);
-    waitq_wait(&victim.wait, load_acquire(&victim.go));
+    if (!stall)
+        store_release(&victim.ready, 1);
+    waitq_wait(&victim.wait, victim_look(stall != NULL));
     ktest_wait_for(&victim.leave, 2 * KTEST_LOST); /* stays until nobody holds our address */
 }
 
@@ -454,13 +509,14 @@ static void interrupt_ends_wait(void)
     waitq_init(&victim.wait, "victim");
     for (unsigned round = 0; round < 20; round++) {
         struct ktest_thread t;
-        victim.ready = victim.go = victim.leave = 0;
-        ktest_spawn(&t, round % nr_cpus, wait_or_be_killed, NULL);
+        victim.ready = victim.go = victim.done = victim.leave = 0;
+        ktest_spawn(&t, round % nr_cpus, wait_or_be_killed, round % 2 ? &victim : NULL);
         REQUIRE(ktest_wait_for(&victim.ready, KTEST_LOST));
-        if (round % 2)
+        if (round % 4 == 0)
             thread_sleep(ktest_random() % (3 * KTEST_MS));
         store_release(&victim.go, 1);
         thread_interrupt(victim.thread);
+        store_release(&victim.done, 1);
         store_release(&victim.leave, 1);
         if (!CHECK_MSG(ktest_join_for(&t, KTEST_LOST), "round %u: it waits on", round))
             waitq_wake_all(&victim.wait);
