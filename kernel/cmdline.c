@@ -6,6 +6,7 @@
  * Next: main.c, which acts on it.
  */
 #include "kernel/cmdline.h"
+#include "kernel/policy.h"
 #include "lib/log.h"
 #include "lib/string.h"
 #include "lib/words.h"
@@ -62,6 +63,16 @@ static bool cmdline_scrub(struct options *o, const char *value)
     }
 }
 
+static bool cmdline_zone(struct options *o, const char *value)
+{
+    u64 bytes;
+    if (parse_bytes(value, &bytes) != 0 || bytes % GIB || bytes < GIB ||
+        bytes > MM_ZONE_GIB_MAX * GIB)
+        return false;
+    o->zone_gib = bytes / GIB;
+    return true;
+}
+
 static bool cmdline_exit(struct options *o, const char *value)
 {
     (void)value;
@@ -84,6 +95,7 @@ static const struct {
     {"seed", false, cmdline_seed, EXPECTED_NUMBER},
     {"run", false, cmdline_run, "commands such as 'zones; off'"},
     {"scrub", false, cmdline_scrub, "claim or eager, and on, off or hold"},
+    {"zone", false, cmdline_zone, "whole GiB from 1G to 64G"},
     {"console", false, cmdline_console, "plain"},
     {"exit", true, cmdline_exit, "no value"},
     {"demo", true, cmdline_demo, "no value"},
@@ -100,7 +112,13 @@ static void cmdline_take(struct options *o, const struct word *w)
                      bare ? "" : w->value, w->key, cmdline_words[i].wants);
         return;
     }
-    log_line("command line: unknown word '%s' ignored", w->key);
+    const char *wants;
+    int error = policy_word(&o->policy, w, &wants);
+    if (error == E_INVAL)
+        log_line("command line: '%s%s%s' ignored; %s takes %s", w->key, w->value ? "=" : "",
+                 w->value ? w->value : "", w->key, wants);
+    else if (error)
+        log_line("command line: unknown word '%s' ignored", w->key);
 }
 
 void cmdline_parse(char *text, struct options *out)
@@ -108,6 +126,7 @@ void cmdline_parse(char *text, struct options *out)
     static struct words words; /* too big for the boot stack, and used once */
 
     *out = (struct options){.seed = 1};
+    mm_policy_get(&out->policy);
     if (words_parse(&words, text) != 0)
         log_line("command line: %s", words.error);
     for (unsigned i = 0; i < words.nr; i++)

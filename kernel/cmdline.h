@@ -4,17 +4,19 @@
 #ifndef KERNEL_CMDLINE_H
 #define KERNEL_CMDLINE_H
 
-#include "lib/base.h"
+#include "mm/mm.h"
 
 struct options {
-    const char *test;     /* test=SELECTOR: run tests and leave. NULL: none */
-    u64 seed;             /* seed=N: of the tests' order and random numbers */
-    const char *run;      /* run='cmd; cmd': instead of the story. NULL: none */
-    const char *strategy; /* scrub=claim, scrub=eager. NULL: the default */
-    bool scrub_off;       /* scrub=off, scrub=hold */
-    bool plain;           /* console=plain */
-    bool exit;            /* leave after the story or the commands */
-    bool demo;            /* tell the story until a key is pressed */
+    const char *test;        /* test=SELECTOR: run tests and leave. NULL: none */
+    u64 seed;                /* seed=N: of the tests' order and random numbers */
+    const char *run;         /* run='cmd; cmd': instead of the story. NULL: none */
+    const char *strategy;    /* scrub=claim, scrub=eager. NULL: the default */
+    bool scrub_off;          /* scrub=off, scrub=hold */
+    struct mm_policy policy; /* age=10s rate=200M scrubbers=2 */
+    u64 zone_gib;            /* zone=16G: the largest a zone may be. 0: the largest there is */
+    bool plain;              /* console=plain */
+    bool exit;               /* leave after the story or the commands */
+    bool demo;               /* tell the story until a key is pressed */
 };
 
 /*

@@ -7,6 +7,7 @@
  * Next: tables.c (what they print), bench.c, guest/guest.h (what they start).
  */
 #include "kernel/commands.h"
+#include "kernel/policy.h"
 #include "kernel/bench.h"
 #include "kernel/console.h"
 #include "kernel/tables.h"
@@ -183,28 +184,41 @@ static void command_wait(struct words *w)
     log_line("all free memory is clean after %lu ms", MS_OF(time_ns() - began));
 }
 
-/* scrub on, scrub off, scrub claim, scrub eager, and the same with '=' */
+/* One word of scrub: a limit, on, off, or a strategy. False: it was refused, and said so. */
+static bool scrub_word(struct mm_policy *policy, const struct word *w)
+{
+    const char *wants;
+    int error = policy_word(policy, w, &wants);
+    if (error == 0)
+        return true;
+    if (error == E_INVAL) {
+        log_line("scrub: '%s%s%s': %s takes %s", w->key, w->value ? "=" : "",
+                 w->value ? w->value : "", w->key, wants);
+        return false;
+    }
+    if (!w->value && (strcmp(w->key, "on") == 0 || strcmp(w->key, "off") == 0)) {
+        mm_scrub_enable(w->key[1] == 'n');
+        return true;
+    }
+    if (!w->value && mm_strategy_set(w->key) == 0)
+        return true;
+    log_line("scrub: unknown '%s'; on, off, claim, eager, or one of %s", w->key, POLICY_KEYS);
+    return false;
+}
+
+/* scrub [on|off] [claim|eager] [age=10s] [rate=200M] [scrubbers=2]; scrub=eager too */
 static void command_scrub(struct words *w)
 {
-    const char *what = w->word[0].value;
-
-    if (what ? w->nr != 1 : w->nr > 2 || (w->nr == 2 && w->word[1].value)) {
-        command_usage(w);
+    struct mm_policy policy;
+    mm_policy_get(&policy);
+    struct word first = {.key = w->word[0].value};
+    if (first.key && !scrub_word(&policy, &first))
         return;
-    }
-    if (!what)
-        what = w->nr == 2 ? w->word[1].key : "";
-    if (!*what) {
-        log_line("strategy %s, idle scrubbing %s", mm_strategy_name(),
-                 mm_scrub_enabled() ? "on" : "off");
-    } else if (strcmp(what, "on") == 0 || strcmp(what, "off") == 0) {
-        mm_scrub_enable(what[1] == 'n');
-        log_line("idle scrubbing %s", what);
-    } else if (mm_strategy_set(what) == 0) {
-        log_line("strategy %s", mm_strategy_name());
-    } else {
-        log_line("scrub: unknown '%s'; on, off, claim or eager", what);
-    }
+    for (unsigned i = 1; i < w->nr; i++)
+        if (!scrub_word(&policy, &w->word[i]))
+            return; /* of the limits, none is changed */
+    mm_policy_set(&policy);
+    policy_say();
 }
 
 static void command_bench(struct words *w)
@@ -253,8 +267,9 @@ static const struct command commands[] = {
     {"guests", "", "who lives, and who has died lately", "", 0, command_guests},
     {"stats", "", "who scrubbed what, and how the CPUs fared", "", 0, command_stats},
     {"threads", "", "every thread: its CPU and state", "", 0, command_threads},
-    {"scrub", "on|off|claim|eager", "idle CPUs scrub or not; which strategy", NULL, 0,
-     command_scrub},
+    {"scrub", "[on|off] [claim|eager] [age=10s] [rate=200M] [scrubbers=N]",
+     "idle CPUs scrub or not, how, and within which limits (=off: none); alone: what is in force",
+     NULL, 0, command_scrub},
     {"bench", "destroy", "free 256 MiB with claim and with eager: the ratio", NULL, 0,
      command_bench},
     {"check", "", "recount every map and read every clean frame", "", 0, command_check},

@@ -62,6 +62,7 @@ static void boot_mm(void)
         .nr_nodes = nr_nodes,
         .distance = distance,
         .scrub_off = options.scrub_off,
+        .zone_gib = (unsigned)options.zone_gib,
     };
 
     for (unsigned i = 0; i < free_memory.nr; i++) {
@@ -78,6 +79,7 @@ static void boot_mm(void)
     int error = mm_init(&cfg);
     if (error)
         panic("mm_init: %s", error_text(error));
+    mm_policy_set(&options.policy); /* its values were looked at when they were read */
     if (options.strategy && mm_strategy_set(options.strategy) != 0)
         log_line("command line: scrub=%s: no such strategy here; %s stays", options.strategy,
                  mm_strategy_name());

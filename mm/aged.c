@@ -63,11 +63,17 @@ static bool scrub_due_in_gig(struct zone *z, unsigned g, u32 age_ms, u32 *wait_m
     return claimed;
 }
 
+/* A second, so that a new bound is seen by then; less for short bounds. */
+u32 mm_aged_sleep_ms(u32 age_ms)
+{
+    return age_ms ? MIN(age_ms, 1000u) : 1000u;
+}
+
 u64 mm_aged_step(unsigned node)
 {
     struct mm_policy p;
     mm_policy_get(&p);
-    u32 wait_ms = p.age_ms && p.age_ms < 1000 ? p.age_ms : 1000; /* a new bound is seen by then */
+    u32 wait_ms = mm_aged_sleep_ms(p.age_ms);
     if (p.age_ms == 0 || !mm_scrub_enabled())
         return wait_ms * 1000000ULL;
     for (unsigned n = 0; n < mm_zone_count; n++) {

@@ -21,12 +21,14 @@ struct mm_range {
     unsigned node;
 };
 
+#define MM_ZONE_GIB_MAX 64
+
 struct mm_config {
     const struct mm_range *range; /* sorted, disjoint */
     unsigned nr_ranges;
     unsigned nr_nodes;
     const u8 *distance; /* nr_nodes * nr_nodes, row-major, 10 = local; NULL: 20 to all others */
-    unsigned zone_gib;  /* largest size of a zone, 1 to ZONE_GIB_MAX; 0: the largest */
+    unsigned zone_gib;  /* largest size of a zone, 1 to MM_ZONE_GIB_MAX; 0: the largest */
     bool scrub_off;     /* idle CPUs leave dirt alone until mm_scrub_enable(true) */
 };
 
@@ -142,6 +144,10 @@ u64 mm_scrub_may_at(void);
  * until it should be called again: 0 at once. Thread context, a thread with guaranteed turns.
  */
 u64 mm_aged_step(unsigned node);
+/* The longest that mm_aged_step() lets its caller sleep under an age bound, ms. */
+u32 mm_aged_sleep_ms(u32 age_ms);
+/* What clearing one frame takes on this machine, nanoseconds: a running mean of scrub steps. */
+u64 mm_clear_ns(void);
 
 /* Chooses a strategy by name ("claim", "eager"). 0 or E_NOENT. */
 int mm_strategy_set(const char *name);

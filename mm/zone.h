@@ -38,9 +38,9 @@
 #include "mm/mm.h"
 
 #define MAX_ZONES    128
-#define ZONE_GIB_MAX 64   /* so that dirty_gigs is one word */
-#define MAX_GIB      4096 /* memory above 4 TiB is not used */
-#define ZONE_BAD_MAX 256  /* bad frames that a zone can remember */
+#define ZONE_GIB_MAX MM_ZONE_GIB_MAX /* 64, so that dirty_gigs is one word */
+#define MAX_GIB      4096            /* memory above 4 TiB is not used */
+#define ZONE_BAD_MAX 256             /* bad frames that a zone can remember */
 
 #define PB_NONE (~0u) /* no pageblock */
 

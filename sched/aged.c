@@ -22,7 +22,7 @@ static void aged_thread(void *arg)
 }
 
 /* The first online CPU of the nearest node that has one. */
-static unsigned aged_cpu(unsigned node)
+unsigned aged_cpu(unsigned node)
 {
     for (unsigned i = 0; i < nr_nodes; i++)
         for (unsigned cpu = 0; cpu < nr_cpus; cpu++)

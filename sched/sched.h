@@ -21,6 +21,8 @@ void sched_ap_entry(void) __attribute__((noreturn));
 
 /* Starts the aged scrubbers (sched/aged.c). After the other CPUs are up, once. */
 void aged_start(void);
+/* Where the aged scrubber of a node runs. */
+unsigned aged_cpu(unsigned node);
 
 #define ANY_CPU (~0u)
 /*

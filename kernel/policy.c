@@ -1,0 +1,99 @@
+/*
+ * The words that limit scrubbing, and the age that they promise. Owns nothing: mm/policy.c keeps
+ * the limits, sched/aged.c the thread that keeps the promise.
+ */
+#include "kernel/policy.h"
+#include "lib/log.h"
+#include "lib/string.h"
+#include "sched/sched.h"
+
+static bool is_off(const char *value)
+{
+    return strcmp(value, "off") == 0;
+}
+
+static int age_word(struct mm_policy *p, const char *value)
+{
+    u64 ns = 0;
+    if (!is_off(value) &&
+        (parse_duration(value, &ns) != 0 || ns < 1000000 || ns / 1000000 > MM_AGE_MS_MAX))
+        return E_INVAL;
+    p->age_ms = (u32)(ns / 1000000);
+    return 0;
+}
+
+static int rate_word(struct mm_policy *p, const char *value)
+{
+    u64 bytes = 0;
+    if (!is_off(value) &&
+        (parse_bytes(value, &bytes) != 0 || bytes < MIB || bytes / MIB > MM_RATE_MIB_MAX))
+        return E_INVAL;
+    p->rate_mib = (u32)(bytes / MIB);
+    return 0;
+}
+
+static int scrubbers_word(struct mm_policy *p, const char *value)
+{
+    u64 n = 0;
+    if (!is_off(value) && (parse_number(value, &n) != 0 || n < 1 || n > MAX_CPUS))
+        return E_INVAL;
+    p->scrubbers = (u32)n;
+    return 0;
+}
+
+static const struct {
+    const char *key;
+    int (*set)(struct mm_policy *p, const char *value);
+    const char *wants;
+} policy_words[] = {
+    {"age", age_word, "a time from 1ms to 24h such as 10s, or off"},
+    {"rate", rate_word, "MiB a second from 1M to 1T such as 200M, or off"},
+    {"scrubbers", scrubbers_word, "a number of CPUs from 1 to 256, or off"},
+};
+
+int policy_word(struct mm_policy *policy, const struct word *w, const char **wants)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(policy_words); i++) {
+        if (strcmp(policy_words[i].key, w->key) != 0)
+            continue;
+        *wants = policy_words[i].wants;
+        return w->value ? policy_words[i].set(policy, w->value) : E_INVAL;
+    }
+    return E_NOENT;
+}
+
+u64 policy_bound_ms(unsigned node)
+{
+    struct mm_policy p;
+    struct mm_zone_info info;
+    struct sched_stats cpu;
+
+    mm_policy_get(&p);
+    if (p.age_ms == 0)
+        return 0;
+    mm_node_info(node, &info);
+    sched_cpu_stats(aged_cpu(node), &cpu);
+    /* Round robin: the aged thread has one share among all that want the CPU. */
+    u64 dirty = info.dirty + info.stored_dirty + info.in_flight;
+    u64 backlog_ms = dirty * mm_clear_ns() * (cpu.ready + 2) / 1000000;
+    return p.age_ms + mm_aged_sleep_ms(p.age_ms) + backlog_ms;
+}
+
+void policy_say(void)
+{
+    struct mm_policy p;
+    mm_policy_get(&p);
+    log_line("strategy %s, idle scrubbing %s", mm_strategy_name(),
+             mm_scrub_enabled() ? "on" : "off");
+    if (p.rate_mib)
+        log_line("rate limit: %u MiB/s a node", p.rate_mib);
+    if (p.scrubbers)
+        log_line("scrubbers: at most %u CPUs a node", p.scrubbers);
+    if (p.age_ms == 0) {
+        log_line("age bound: none");
+        return;
+    }
+    for (unsigned node = 0; node < nr_nodes; node++)
+        log_line("age bound: %u ms; with every CPU busy no dirt of node %u gets older than %lu ms",
+                 p.age_ms, node, policy_bound_ms(node));
+}

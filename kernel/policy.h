@@ -1,0 +1,27 @@
+/*
+ * The words that limit scrubbing: one grammar for the command line and for the prompt's `scrub`.
+ */
+#ifndef KERNEL_POLICY_H
+#define KERNEL_POLICY_H
+
+#include "lib/words.h"
+#include "mm/mm.h"
+
+#define POLICY_KEYS "age rate scrubbers"
+
+/*
+ * Puts the word (age=10s, rate=200M, scrubbers=2, each also =off) into `policy`. 0; E_NOENT: not
+ * such a key; E_INVAL: not such a value, *wants says what was expected; policy is unchanged then.
+ */
+int policy_word(struct mm_policy *policy, const struct word *w, const char **wants);
+
+/* One line: what is in force. */
+void policy_say(void);
+
+/*
+ * How old dirt of a node may get, in ms, with every CPU busy: the age bound, the aged thread's
+ * longest sleep, and the node's backlog over what that thread gets of its CPU. 0: no bound is set.
+ */
+u64 policy_bound_ms(unsigned node);
+
+#endif
