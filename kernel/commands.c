@@ -217,7 +217,7 @@ static void command_scrub(struct words *w)
     for (unsigned i = 1; i < w->nr; i++)
         if (!scrub_word(&policy, &w->word[i]))
             return; /* of the limits, none is changed */
-    mm_policy_set(&policy);
+    policy_apply(&policy);
     policy_say();
 }
 

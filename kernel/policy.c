@@ -62,6 +62,14 @@ int policy_word(struct mm_policy *policy, const struct word *w, const char **wan
     return E_NOENT;
 }
 
+int policy_apply(const struct mm_policy *policy)
+{
+    int error = mm_policy_set(policy);
+    if (!error)
+        aged_look_again();
+    return error;
+}
+
 u64 policy_bound_ms(unsigned node)
 {
     struct mm_policy p;
@@ -73,10 +81,12 @@ u64 policy_bound_ms(unsigned node)
         return 0;
     mm_node_info(node, &info);
     sched_cpu_stats(aged_cpu(node), &cpu);
-    /* Round robin: the aged thread has one share among all that want the CPU. */
+    /* Round robin: a turn of the aged thread comes after one of each that wants the CPU. */
     u64 dirty = info.dirty + info.stored_dirty + info.in_flight;
-    u64 backlog_ms = dirty * mm_clear_ns() * (cpu.ready + 2) / 1000000;
-    return p.age_ms + mm_aged_sleep_ms(p.age_ms) + backlog_ms;
+    u64 own_ms = dirty * mm_clear_ns() / 1000000;
+    u64 turns = own_ms / SCHED_SLICE_MS + 1;
+    u64 others_ms = turns * (cpu.ready + 1) * SCHED_SLICE_MS;
+    return p.age_ms + mm_aged_sleep_ms(p.age_ms) + own_ms + others_ms;
 }
 
 void policy_say(void)

@@ -15,7 +15,10 @@
  */
 int policy_word(struct mm_policy *policy, const struct word *w, const char **wants);
 
-/* One line: what is in force. */
+/* Puts it in force, at once. 0 or E_INVAL, see mm_policy_set(). */
+int policy_apply(const struct mm_policy *policy);
+
+/* What is in force, a line each. */
 void policy_say(void);
 
 /*

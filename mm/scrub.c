@@ -102,6 +102,8 @@ static u64 clear_ns; /* (a) running mean; a lost update costs nothing but a samp
 static void note_clear_time(u64 ns, u32 frames)
 {
     u64 old = load_relaxed(&clear_ns), sample = ns / frames;
+    if (old && sample > 2 * old)
+        sample = 2 * old; /* a step that was interrupted, or whose vCPU lost its core */
     store_relaxed(&clear_ns, old ? old - old / 16 + sample / 16 : sample);
 }
 

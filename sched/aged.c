@@ -2,14 +2,16 @@
  * The aged scrubber: one thread for each node that has memory, on a CPU of that node or of the
  * nearest that has one. It is a thread like any other, so on a CPU full of others it still has
  * its turn (protocol rule 17): no dirt waits for an idle CPU for ever. Between its turns it
- * sleeps for as long as mm_aged_step() says; nothing else wakes it.
+ * sleeps for as long as mm_aged_step() says, or until the bound is changed.
  *
- * Owns nothing. Next: mm/aged.c.
+ * Owns the list of these threads, constant after aged_start(). Next: mm/aged.c.
  */
 #include "sched/thread.h"
 #include "lib/log.h"
 #include "lib/printf.h"
 #include "mm/mm.h"
+
+static struct thread *aged_threads[MAX_NODES]; /* (c) NULL: no memory, or no thread for it */
 
 static void aged_thread(void *arg)
 {
@@ -46,6 +48,14 @@ void aged_start(void)
             log_line("sched: no memory for %s: dirt of node %u has no age bound", name, node);
             continue;
         }
+        aged_threads[node] = t;
         thread_start(t);
     }
+}
+
+void aged_look_again(void)
+{
+    for (unsigned node = 0; node < nr_nodes; node++)
+        if (aged_threads[node])
+            thread_interrupt(aged_threads[node]);
 }

@@ -11,7 +11,7 @@
 #include "sched/thread.h"
 #include "mm/mm.h"
 
-#define SLICE_NS (10 * 1000 * 1000ULL)
+#define SLICE_NS (SCHED_SLICE_MS * 1000 * 1000ULL)
 
 struct runq runqs[MAX_CPUS];
 
@@ -78,6 +78,19 @@ static void runq_note_wake_locked(struct runq *rq, unsigned cpu)
     rq->wake_to_run_ns_max = MAX(rq->wake_to_run_ns_max, time_ns() - rq->wake_ns);
 }
 
+/* What `prev` has run is written down, and when the limit of `next` will be reached. */
+static void runq_account_locked(struct runq *rq, struct thread *prev, struct thread *next)
+{
+    u64 now = time_ns(), limit_was = rq->limit_at;
+    prev->ran_ns += now - rq->since;
+    rq->since = now;
+    rq->limit_at = 0;
+    if (next->limit_ns && !load_relaxed(&next->over_limit))
+        rq->limit_at = now + (next->limit_ns - MIN(next->limit_ns, next->ran_ns));
+    if (limit_was != rq->limit_at)
+        sleep_arm_locked(rq);
+}
+
 void runq_switch_locked(struct runq *rq)
 {
     struct cpu *c = this_cpu();
@@ -114,6 +127,7 @@ void runq_switch_locked(struct runq *rq)
         runq_note_wake_locked(rq, c->id);
     c->current = next;
     rq->switches++;
+    runq_account_locked(rq, prev, next);
     arch_switch(&prev->arch, &next->arch);
 }
 
@@ -155,6 +169,10 @@ void on_tick(void)
     if (!c->current) /* an interrupt before sched_init() */
         return;
     bool irqs = spin_lock_irqsave(&rq->lock);
+    if (rq->limit_at && time_ns() >= rq->limit_at) {
+        store_relaxed(&c->current->over_limit, true); /* it is the one that we interrupt */
+        rq->limit_at = 0;
+    }
     sleep_expire_locked(rq);
     if (rq->nr_ready > 0 && c->current != c->idle && time_ns() >= rq->slice_end)
         store_relaxed(&c->need_resched, 1); /* read by this CPU only, when the interrupt ends */
@@ -175,15 +193,43 @@ void on_preempt(void)
     runq_schedule();
 }
 
+static u64 runq_ran_ns_locked(const struct runq *rq, const struct thread *t)
+{
+    bool runs = cpu_by_id(t->cpu)->current == t;
+    return t->ran_ns + (runs ? time_ns() - rq->since : 0);
+}
+
+u64 thread_cpu_ns(const struct thread *t)
+{
+    struct runq *rq = &runqs[t->cpu];
+    bool irqs = spin_lock_irqsave(&rq->lock);
+    u64 ns = runq_ran_ns_locked(rq, t);
+    spin_unlock_irqrestore(&rq->lock, irqs);
+    return ns;
+}
+
+void thread_limit_cpu(struct thread *t, u64 ns)
+{
+    ASSERT(t->state == THREAD_NEW);
+    t->limit_ns = ns;
+}
+
+bool thread_over_limit(void)
+{
+    return load_relaxed(&thread_self()->over_limit);
+}
+
 void sched_cpu_stats(unsigned cpu, struct sched_stats *out)
 {
     struct runq *rq = &runqs[cpu];
+    const struct thread *idle = cpu_by_id(cpu)->idle;
     bool irqs = spin_lock_irqsave(&rq->lock);
     *out = (struct sched_stats){
         .threads = load_relaxed(&rq->nr_threads),
         .ready = rq->nr_ready,
         .tick_on = rq->tick_on,
         .switches = rq->switches,
+        .idle_ns = idle ? runq_ran_ns_locked(rq, idle) : 0,
         .idle_wakes = rq->idle_wakes,
         .clears_before_run = rq->clears_before_run,
         .clears_before_run_max = rq->clears_before_run_max,

@@ -21,8 +21,13 @@ void sched_ap_entry(void) __attribute__((noreturn));
 
 /* Starts the aged scrubbers (sched/aged.c). After the other CPUs are up, once. */
 void aged_start(void);
+/* The age bound has changed: they look at it now, not when their sleep is over. */
+void aged_look_again(void);
 /* Where the aged scrubber of a node runs. */
 unsigned aged_cpu(unsigned node);
+
+/* How long a thread runs before the next one of its CPU has its turn. */
+#define SCHED_SLICE_MS 10
 
 #define ANY_CPU (~0u)
 /*
@@ -51,6 +56,18 @@ struct arch_thread *thread_arch(struct thread *t);
 /* A pointer for guest/: which guest this thread belongs to; NULL for kernel threads. */
 void thread_set_guest(struct thread *t, void *guest);
 void *thread_guest(const struct thread *t);
+/*
+ * How long t has run, in nanoseconds; interrupts that came meanwhile are in it. Any context that
+ * may take a run queue lock.
+ */
+u64 thread_cpu_ns(const struct thread *t);
+/*
+ * t may run for that long. Nothing ends it by itself: thread_over_limit() becomes true, on its
+ * CPU and by an interrupt, so that on_user_return() looks at it. Before thread_start().
+ */
+void thread_limit_cpu(struct thread *t, u64 ns);
+/* The running thread has used up its limit. */
+bool thread_over_limit(void);
 /* Makes t run soon even if it sleeps in thread_sleep() or waits interruptibly: kill uses it. */
 void thread_interrupt(struct thread *t);
 
@@ -94,6 +111,7 @@ struct sched_stats {
     unsigned ready;        /* waiting for the CPU now */
     bool tick_on;          /* more than one is runnable, so slices are cut */
     u64 switches;          /* since boot */
+    u64 idle_ns;           /* that the idle thread has had: scrubbing and halted */
     u64 idle_wakes;        /* times that a thread became runnable while the CPU was idle */
     u64 clears_before_run; /* frames cleared between the last such wake and its switch */
     /*
@@ -104,6 +122,8 @@ struct sched_stats {
     u64 wake_to_run_ns_max; /* the longest that such a wake took; times prove nothing here */
 };
 void sched_cpu_stats(unsigned cpu, struct sched_stats *out);
+/* Frames that the records of threads take. Their stacks are counted by kstack_frames_held(). */
+u64 sched_frames_held(void);
 /* Forgets the two maxima of all CPUs, so that a test sees only its own. */
 void sched_stats_reset(void);
 

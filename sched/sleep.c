@@ -1,6 +1,7 @@
 /*
  * Sleeping for a time, without a tick: each CPU has a list of its sleepers by deadline and one
- * timer, armed for the earliest.
+ * timer, armed for the earliest. The same timer tells when the running thread has used up its
+ * CPU time: a thread alone on its CPU has no tick that would.
  *
  * Owns runq.sleepers, guarded by the run queue lock. A sleeper is always on the list of its own
  * CPU, and only that CPU arms its timer; a stranger may take a sleeper off the list
@@ -10,11 +11,13 @@
  */
 #include "sched/thread.h"
 
-static void sleep_arm_locked(struct runq *rq)
+void sleep_arm_locked(struct runq *rq)
 {
-    u64 deadline = 0;
-    if (!list_empty(&rq->sleepers))
-        deadline = container_of(rq->sleepers.next, struct thread, sleep)->deadline;
+    u64 deadline = rq->limit_at;
+    if (!list_empty(&rq->sleepers)) {
+        u64 first = container_of(rq->sleepers.next, struct thread, sleep)->deadline;
+        deadline = deadline ? MIN(deadline, first) : first;
+    }
     timer_arm(deadline);
 }
 
@@ -30,7 +33,7 @@ void sleep_arm_idle(u64 when)
 
 void sleep_expire_locked(struct runq *rq)
 {
-    if (list_empty(&rq->sleepers))
+    if (list_empty(&rq->sleepers) && !rq->limit_at)
         return;
     u64 now = time_ns();
     list_for_each_safe(it, tmp, &rq->sleepers)

@@ -27,6 +27,7 @@ static struct spinlock threads_lock = SPINLOCK("threads", RANK_THREADS);
 static struct list slabs_with_room = {&slabs_with_room, &slabs_with_room}; /* (T) */
 static struct list threads_all = {&threads_all, &threads_all};             /* (T) */
 static unsigned threads_made;                                              /* (T) */
+static u64 slab_frames;                                                    /* (T) */
 
 static struct list reaper_list = {&reaper_list, &reaper_list}; /* (T) the dead, by their `ready` */
 static u64 threads_ended, threads_reaped;                      /* (T) */
@@ -77,6 +78,7 @@ static struct thread *thread_record_take(unsigned node)
     list_init(&s->link);
     spin_lock(&threads_lock);
     list_push_front(&slabs_with_room, &s->link);
+    slab_frames++;
     t = slab_pop_locked();
     spin_unlock(&threads_lock);
     return t;
@@ -95,9 +97,18 @@ static void thread_record_free(struct thread *t)
     bool empty = s->free == SLAB_ALL;
     if (!empty)
         list_push_front(&slabs_with_room, &s->link);
+    slab_frames -= empty;
     spin_unlock(&threads_lock);
     if (empty)
         mm_free(va_phys(s) >> FRAME_SHIFT, 0);
+}
+
+u64 sched_frames_held(void)
+{
+    spin_lock(&threads_lock);
+    u64 frames = slab_frames;
+    spin_unlock(&threads_lock);
+    return frames;
 }
 
 static void thread_init(struct thread *t, const char *name, unsigned cpu)
@@ -306,6 +317,7 @@ void thread_adopt(struct thread *t, const char *name)
     t->state = THREAD_RUNNING;
     t->arch.kstack = (void *)c->kernel_rsp; /* arch_switch() puts it back when t runs again */
     c->current = t;
+    runqs[c->id].since = time_ns(); /* nobody else has run here, and no timer is on yet */
 }
 
 void sched_init(void)

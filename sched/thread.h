@@ -36,6 +36,9 @@ struct thread {
     struct list ready;          /* (R) in runq.ready; of the dead: (T) in the reaper's list */
     struct list sleep;          /* (R) in runq.sleepers */
     u64 deadline;               /* (R) of the sleep, time_ns() */
+    u64 ran_ns;                 /* (R) on its CPU, up to when it last left it */
+    u64 limit_ns;               /* (c) of ran_ns; 0: none */
+    bool over_limit;            /* (a) set by its CPU's timer, read by the thread itself */
     struct list wait;           /* (W) in waitq.waiters */
     struct waitq *waitq;        /* (o) the queue that `wait` belongs to, NULL: none */
     struct list all;            /* (T) in the list of all threads */
@@ -55,6 +58,8 @@ struct runq {
     unsigned nr_threads;  /* (a) threads that live here; the balance of thread_create() */
     bool tick_on;         /* (R) */
     u64 slice_end;        /* (R) when the running thread has had its share */
+    u64 since;            /* (R) when the running thread, the idle one included, got the CPU */
+    u64 limit_at;         /* (R) when it will have run for its limit_ns; 0: it has none */
     u64 switches;         /* (R) */
 
     /* How soon an idle CPU gives way (P8). All (R). */
@@ -91,6 +96,8 @@ void runq_schedule(void);
 /* ---- sleep.c ---- */
 /* Wakes whose time has come and arms the timer for the next. Own queue's lock held. */
 void sleep_expire_locked(struct runq *rq);
+/* Arms the timer for the first sleeper or for rq->limit_at. Own queue's lock held. */
+void sleep_arm_locked(struct runq *rq);
 
 /*
  * The idle thread is about to halt and wants to look again at `when`: arms the timer for it, or

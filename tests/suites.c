@@ -5,9 +5,10 @@ extern const struct ktest_suite suite_lib;
 extern const struct ktest_suite suite_boot;
 extern const struct ktest_suite suite_sched;
 extern const struct ktest_suite suite_mm;
+extern const struct ktest_suite suite_policy;
 extern const struct ktest_suite suite_guest;
 
 const struct ktest_suite *const ktest_suites[] = {
-    &suite_lib, &suite_boot, &suite_sched, &suite_mm, &suite_guest,
+    &suite_lib, &suite_boot, &suite_sched, &suite_mm, &suite_policy, &suite_guest,
 };
 const unsigned ktest_nr_suites = ARRAY_SIZE(ktest_suites);

@@ -358,6 +358,62 @@ static void case_eager_frees_clean(void)
     CHECK_EQ(mm_strategy_set("claim"), 0);
 }
 
+static void case_scrubbers_and_rate_are_limits(void)
+{
+    struct port_machine m = one_node(3, 16, 64);
+    struct mm_policy old, p = {.scrubbers = 1};
+    CHECK_EQ(port_boot(&m), 0);
+    mm_policy_get(&old);
+    CHECK_EQ(mm_policy_set(&p), 0);
+    claim_begin(&mm_zones[0]);
+    CHECK(!mm_scrub_may()); /* the one place is taken, for everybody */
+    spin_lock(&mm_zones[0].lock);
+    port_self.id = 1;
+    mm_zones[0].lock.holder = 2;
+    CHECK(!claim_take_locked(&mm_zones[0]));
+    port_self.id = 0;
+    mm_zones[0].lock.holder = 1;
+    spin_unlock(&mm_zones[0].lock);
+    claim_end(&mm_zones[0], 512);
+    CHECK(mm_scrub_may());
+
+    p = (struct mm_policy){.rate_mib = 1}; /* a frame costs 4 ms, a claim two seconds */
+    CHECK_EQ(mm_policy_set(&p), 0);
+    CHECK(mm_scrub_step());
+    CHECK(!mm_scrub_may() && !mm_scrub_step());
+    CHECK(mm_scrub_may_at() > time_ns() + 1500000000);
+    CHECK(mm_aged_step(0) > 0); /* no bound is set: nothing is due */
+    p.age_ms = 1;
+    CHECK_EQ(mm_policy_set(&p), 0);
+    CHECK(mm_scrub_step()); /* a new limit forgets the old one's debt */
+    CHECK(!mm_scrub_may());
+    u64 dirty = total().dirty;
+    CHECK_EQ(mm_aged_step(0), 0); /* outranks the rate limit */
+    CHECK_EQ(total().dirty, dirty - 512);
+    CHECK_EQ(total().scrubbed_aged, 512);
+    CHECK_EQ(mm_policy_set(&old), 0);
+}
+
+static void case_old_dirt_is_swept_from_stores(void)
+{
+    struct port_machine m = one_node(2, 16, 64);
+    struct mm_policy old, p = {.age_ms = 1};
+    CHECK_EQ(port_boot(&m), 0);
+    mm_policy_get(&old);
+    scrub_all();
+    CHECK_EQ(mm_policy_set(&p), 0);
+    pfn_t pfn = mm_take(0, TAKE_CLEAN, 0);
+    mm_free(pfn, 0);
+    CHECK_EQ(total().stored_dirty, 1);
+    u64 until = time_ns() + 3000000;
+    while (time_ns() < until)
+        ;
+    port_be_cpu(1); /* not the CPU that keeps it */
+    CHECK_EQ(mm_aged_step(0), 0);
+    CHECK_EQ(total().stored_dirty + total().dirty, 0);
+    CHECK_EQ(mm_policy_set(&old), 0);
+}
+
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
@@ -377,5 +433,7 @@ int main(int argc, char **argv)
     RUN(case_rule_17_a_return_keeps_the_age);
     RUN(case_scrub_off_leaves_dirt_alone);
     RUN(case_eager_frees_clean);
+    RUN(case_scrubbers_and_rate_are_limits);
+    RUN(case_old_dirt_is_swept_from_stores);
     return check_done();
 }
