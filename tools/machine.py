@@ -293,9 +293,29 @@ def boot_to_text(machine, seconds):
 ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>cM78]")
 
 
+KERNEL_SPEAKS = "Limpid, "  # how the kernel's first line begins
+
+
+def from_kernel(text):
+    """Without what firmware and GRUB drew, if the kernel came to speak at all."""
+    return text[max(0, text.find(KERNEL_SPEAKS)):]
+
+
 def plain(text):
     """Serial text as lines: no terminal escapes (GRUB and firmware draw), no carriage returns."""
     return ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def with_symbols(text):
+    """A panic's backtrace with the names behind its addresses, if binutils can tell them."""
+    def name(m):
+        call = hex(int(m[2], 16) - 1)  # it returns to the next line, or behind the function
+        run = subprocess.run(["addr2line", "-psfe", ELF, call], cwd=ROOT, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, check=False)
+        return f"{m[1]}{m[2]} {run.stdout.decode().strip()}"
+    if not shutil.which("addr2line"):
+        return text
+    return re.sub(r"^( +)(0xffffffff8[0-9a-f]{7})$", name, text, flags=re.M)
 
 
 def main_guard(main):

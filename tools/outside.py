@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from console import Console, Lost
-from machine import MIB, Machine, Unproven
+from machine import MIB, Machine, Unproven, with_symbols
 
 NODE_MIB = 512  # of each of two nodes
 GUEST_MIB = 256
@@ -74,9 +74,11 @@ def machine_for(words, ram_dir):
 def start_secretive(console, secret):
     """Starts it and waits, from outside, until it has filled its memory. Its id."""
     console.send(f"start secretive mem={GUEST_MIB}M node=1 secret={secret} linger &")
-    ident = console.expect(r"guest (\d+) secretive started")[1]
+    m = console.expect(r"guest (\d+) secretive started|start secretive: .*")
+    if not m[1]:
+        raise Unproven(m[0])
     console.prompt()
-    return ident
+    return m[1]
 
 
 def wait_filled(console, secret):
@@ -186,7 +188,8 @@ def refuse_refusals(console):
 
 
 def with_tail(wrong, console):
-    tail = "\n".join("    | " + line for line in console.text.rstrip().split("\n")[-15:])
+    end = with_symbols("\n".join(console.text.rstrip().split("\n")[-20:]))
+    tail = "\n".join("    | " + line for line in end.split("\n"))
     return Unproven(f"{wrong}\n{tail}")
 
 

@@ -10,10 +10,9 @@ import sys
 import termios
 import threading
 
-from machine import Boot, Machine, flag, main_guard, number, plain, shell_line
+from machine import KERNEL_SPEAKS, Boot, Machine, flag, main_guard, number, plain, shell_line
 
 LIMIT = 180  # seconds, for a run that nobody watches
-KERNEL_SPEAKS = "Limpid, "  # how the kernel's first line begins
 
 
 class Transcript:

@@ -21,7 +21,8 @@ import bars
 import ktap
 import outside
 import selftest
-from machine import BUILD, ROOT, Machine, Unproven, Wrong, boot_to_text, main_guard, number, shell_line
+from machine import BUILD, ROOT, Machine, Unproven, Wrong, boot_to_text, from_kernel, \
+    main_guard, number, shell_line, with_symbols
 
 LOGS = os.path.join(ROOT, BUILD, "log")
 SUITE_LIMIT = 180  # seconds for one boot with tests
@@ -56,7 +57,8 @@ def save_log(name, text):
 
 
 def tail(text):
-    return "\n".join("  | " + line for line in text.rstrip().split("\n")[-TAIL:])
+    end = with_symbols("\n".join(from_kernel(text).rstrip().split("\n")[-TAIL:]))
+    return "\n".join("  | " + line for line in end.split("\n"))
 
 
 # ---- the kernel's own suites ---------------------------------------------------------------------
@@ -86,7 +88,7 @@ def story(name, machine):
     """As `make run </dev/null` does it: the story must end with a prober that found nothing."""
     out = Outcome(name)
     again = f"make run {machine.knobs()} </dev/null"
-    machine.words = "exit"
+    machine.words = "console=plain exit"
     ending, sentence, text, out.seconds = boot_to_text(machine, STORY_LIMIT)
     log = save_log(name, text)
     probes = re.findall(r"prober: (\d+) leaks in (\d+) frames", text)
