@@ -287,9 +287,10 @@ static void kick_ends_hlt(void)
         nap[i].round = nap[i].answered = 0;
         ktest_spawn(&t[i], 1 + i, be_kicked, (void *)(u64)i);
     }
-    for (unsigned round = 1; round <= 1500; round++) {
-        unsigned i = round % nr;
-        spin_ns(ktest_random() % (round % 20 ? 60000 : 3 * KTEST_MS));
+    u64 end = time_ns() + 3 * KTEST_S; /* on a busy host each round takes its time */
+    for (unsigned round = 1; round <= 16000 && time_ns() < end; round++) {
+        unsigned i = round / 1000 % nr; /* many in a row: it is on its way to HLT each time */
+        spin_ns(ktest_random() % (round % 50 ? 20000 : KTEST_MS));
         if (!CHECK_MSG(wake_napper(i, round), "CPU %u sleeps through a kick, round %u", 1 + i,
                        round))
             break;
