@@ -6,15 +6,38 @@
 #include "lib/bytes.h"
 #include "lib/string.h"
 
+#define RSDP_V2        36u       /* 5.2.5.3: from revision 2 on; 20 before */
 #define HEADER_SIZE    36u       /* 5.2.6 */
 #define TABLE_SIZE_MAX (1 * MIB) /* far above any table that is read here */
+
+/* What one entry of a table can have wrong: the first of a kind has a line, the rest a count. */
+enum flaw {
+    FLAW_ADDRESS, /* of a table */
+    FLAW_TWICE,   /* a table or a CPU */
+    FLAW_SHORT,   /* an entry, for its type */
+    FLAW_IOAPIC,
+    FLAW_OVERRIDE,
+    FLAW_WRAP,
+    FLAW_OVERLAP,
+    FLAW_ROOM,
+    FLAW_TWO_NODES,
+    FLAW_DOMAIN,
+    NR_FLAWS
+};
 
 struct parse {
     phys_map_fn map;
     parse_warn_fn warn;
     void *ctx;
     struct topology *out;
+    unsigned flaws[NR_FLAWS];
 };
+
+#define flaw_warn(p, kind, ...)                           \
+    do {                                                  \
+        if ((p)->flaws[kind]++ == 0)                      \
+            parse_warn((p)->warn, (p)->ctx, __VA_ARGS__); \
+    } while (0)
 
 struct table { /* len 0: there is none */
     const u8 *data;
@@ -45,93 +68,112 @@ const void *acpi_find_rsdp(const void *base, u64 len)
 {
     const u8 *p = base;
     for (u64 at = 0; len >= 20 && at <= len - 20; at += 16) {
-        if (rsdp_is_valid(p + at))
+        if (rsdp_is_valid(p + at) && (p[at + 15] < 2 || len - at >= RSDP_V2))
             return p + at;
     }
     return NULL;
 }
 
-/* Maps the table at phys. With a signature of its own, anything else there is refused. */
-static struct table table_get(const struct parse *p, u64 phys, const char *signature)
+/* Maps the table at phys, which must have that signature. `cost`: what a broken one costs. */
+static struct table table_get(const struct parse *p, u64 phys, const char *signature,
+                              const char *cost)
 {
     struct table none = {NULL, 0};
     const u8 *head = p->map(p->ctx, phys, HEADER_SIZE);
     if (!head) {
-        parse_warn(p->warn, p->ctx, "ACPI: no table can be read at %#llx",
-                   (unsigned long long)phys);
+        parse_warn(p->warn, p->ctx, "ACPI: the %s at %#llx cannot be read: %s", signature,
+                   (unsigned long long)phys, cost);
         return none;
     }
     if (memcmp(head, signature, 4) != 0) {
-        parse_warn(p->warn, p->ctx, "ACPI: no %s at %#llx", signature, (unsigned long long)phys);
+        parse_warn(p->warn, p->ctx, "ACPI: no %s at %#llx: %s", signature, (unsigned long long)phys,
+                   cost);
         return none;
     }
     u32 len = read_le32(head + 4);
     if (len < HEADER_SIZE || len > TABLE_SIZE_MAX) {
-        parse_warn(p->warn, p->ctx, "ACPI: %s with a length of %u left out", signature, len);
+        parse_warn(p->warn, p->ctx, "ACPI: %s with a length of %u left out: %s", signature, len,
+                   cost);
         return none;
     }
     const u8 *data = p->map(p->ctx, phys, len);
     if (!data) {
-        parse_warn(p->warn, p->ctx, "ACPI: %s cannot be read to its end", signature);
+        parse_warn(p->warn, p->ctx, "ACPI: %s of %u bytes cannot be read to its end, left out: %s",
+                   signature, len, cost);
         return none;
     }
     if (!sums_to_zero(data, len)) {
-        parse_warn(p->warn, p->ctx, "ACPI: %s with a wrong checksum left out", signature);
+        parse_warn(p->warn, p->ctx, "ACPI: %s with a wrong checksum left out: %s", signature, cost);
         return none;
     }
     return (struct table){data, len};
 }
 
-/* Looks at every table that the root names and takes the first good one of each kind. */
-static void tables_find(const struct parse *p, struct table root, u32 entry, struct tables *t)
+#define COST_ROOT "one CPU, one node"
+#define COST_MADT "one CPU"
+#define COST_SRAT "one node"
+#define COST_SLIT "all other nodes count as equally far"
+
+/* Looks at every table that the root names and takes the first of each kind. */
+static void tables_find(struct parse *p, struct table root, u32 entry, struct tables *t)
 {
     const struct {
-        const char *signature;
+        const char *signature, *cost;
         struct table *table;
-    } wanted[] = {{"APIC", &t->madt}, {"SRAT", &t->srat}, {"SLIT", &t->slit}};
+    } wanted[] = {{"APIC", COST_MADT, &t->madt},
+                  {"SRAT", COST_SRAT, &t->srat},
+                  {"SLIT", COST_SLIT, &t->slit}};
+    bool named[ARRAY_SIZE(wanted)] = {false};
 
     if ((root.len - HEADER_SIZE) % entry)
         parse_warn(p->warn, p->ctx, "ACPI: the root table ends inside an entry");
-    for (u32 at = HEADER_SIZE; at + entry <= root.len; at += entry) {
+    for (u32 at = HEADER_SIZE; root.len - at >= entry; at += entry) {
         u64 phys = entry == 8 ? read_le64(root.data + at) : read_le32(root.data + at);
         const u8 *head = phys ? p->map(p->ctx, phys, HEADER_SIZE) : NULL;
         if (!head) {
-            parse_warn(p->warn, p->ctx, "ACPI: no table can be read at %#llx",
-                       (unsigned long long)phys);
+            flaw_warn(p, FLAW_ADDRESS,
+                      "ACPI: the root table names %#llx, where nothing can be read",
+                      (unsigned long long)phys);
             continue;
         }
         for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++) {
             if (memcmp(head, wanted[i].signature, 4) != 0)
                 continue;
-            if (wanted[i].table->len)
-                parse_warn(p->warn, p->ctx, "ACPI: a second %s left out", wanted[i].signature);
+            if (named[i])
+                flaw_warn(p, FLAW_TWICE, "ACPI: a second %s left out", wanted[i].signature);
             else
-                *wanted[i].table = table_get(p, phys, wanted[i].signature);
+                *wanted[i].table = table_get(p, phys, wanted[i].signature, wanted[i].cost);
+            named[i] = true;
         }
     }
+    if (!named[0])
+        parse_warn(p->warn, p->ctx, "ACPI: no APIC table: %s", COST_MADT);
 }
 
-static void root_read(const struct parse *p, const u8 *rsdp, u64 rsdp_len, struct tables *t)
+/* The tables of the root, the 64-bit one if there is a good one. One line if there is neither. */
+static void root_read(struct parse *p, const u8 *rsdp, u64 rsdp_len, struct tables *t)
 {
     if (rsdp_len < 20 || !rsdp_is_valid(rsdp)) {
-        parse_warn(p->warn, p->ctx, "ACPI: the RSDP is broken");
+        parse_warn(p->warn, p->ctx, "ACPI: the RSDP is broken: %s", COST_ROOT);
         return;
     }
     u32 rsdt = read_le32(rsdp + 16);
     if (rsdp[15] >= 2) {
-        u32 len = rsdp_len >= 36 ? read_le32(rsdp + 20) : 0;
-        u64 xsdt =
-            len >= 36 && len <= rsdp_len && sums_to_zero(rsdp, len) ? read_le64(rsdp + 24) : 0;
-        struct table root = {NULL, 0};
-        if (xsdt)
-            root = table_get(p, xsdt, "XSDT");
-        if (root.len) {
-            tables_find(p, root, 8, t);
-            return;
+        const char *cost = rsdt ? "the RSDT is used" : COST_ROOT;
+        u32 len = rsdp_len >= RSDP_V2 ? read_le32(rsdp + 20) : 0;
+        if (len >= RSDP_V2 && len <= rsdp_len && sums_to_zero(rsdp, len)) {
+            struct table root = table_get(p, read_le64(rsdp + 24), "XSDT", cost);
+            if (root.len) {
+                tables_find(p, root, 8, t);
+                return;
+            }
+        } else {
+            parse_warn(p->warn, p->ctx, "ACPI: the second half of the RSDP is broken: %s", cost);
         }
-        parse_warn(p->warn, p->ctx, "ACPI: no good XSDT, the RSDT is used");
+        if (!rsdt)
+            return;
     }
-    struct table root = table_get(p, rsdt, "RSDT");
+    struct table root = table_get(p, rsdt, "RSDT", COST_ROOT);
     if (root.len)
         tables_find(p, root, 4, t);
 }
@@ -156,11 +198,11 @@ static const u8 *entry_next(const struct parse *p, struct table t, u32 *at)
 }
 
 /* True if the entry is as long as its type must be. */
-static bool entry_fits(const struct parse *p, struct table t, const u8 *e, u8 len)
+static bool entry_fits(struct parse *p, struct table t, const u8 *e, u8 len)
 {
     if (e[1] < len)
-        parse_warn(p->warn, p->ctx, "ACPI: %.4s entry of type %u with %u bytes left out",
-                   (const char *)t.data, e[0], e[1]);
+        flaw_warn(p, FLAW_SHORT, "ACPI: %.4s entry of type %u with %u bytes left out",
+                  (const char *)t.data, e[0], e[1]);
     return e[1] >= len;
 }
 
@@ -175,24 +217,24 @@ static struct topo_cpu *cpu_find(struct topology *topo, u32 apic_id)
     return NULL;
 }
 
-static void cpu_add(const struct parse *p, u32 apic_id, u32 flags, unsigned *left_out)
+static void cpu_add(struct parse *p, u32 apic_id, u32 flags, unsigned *left_out)
 {
     struct topology *topo = p->out;
     if (!(flags & 1)) /* 5.2.12.2: not enabled; it may be plugged in one day */
         return;
     if (cpu_find(topo, apic_id))
-        parse_warn(p->warn, p->ctx, "ACPI: APIC id %u is there twice, one left out", apic_id);
+        flaw_warn(p, FLAW_TWICE, "ACPI: APIC id %u is there twice, one left out", apic_id);
     else if (topo->nr_cpus == TOPO_CPUS_MAX)
         ++*left_out;
     else
         topo->cpu[topo->nr_cpus++] = (struct topo_cpu){apic_id, 0};
 }
 
-static void ioapic_add(const struct parse *p, u64 phys, u32 gsi_base)
+static void ioapic_add(struct parse *p, u64 phys, u32 gsi_base)
 {
     struct topology *topo = p->out;
     if (phys == 0) {
-        parse_warn(p->warn, p->ctx, "ACPI: IOAPIC without an address left out");
+        flaw_warn(p, FLAW_IOAPIC, "ACPI: IOAPIC without an address left out");
         return;
     }
     /* The ISA interrupts are all that is used: the IOAPIC that serves the lowest ones. */
@@ -202,15 +244,16 @@ static void ioapic_add(const struct parse *p, u64 phys, u32 gsi_base)
     }
 }
 
-static void madt_read(const struct parse *p, struct table t)
+/* False if it says nothing at all. */
+static bool madt_read(struct parse *p, struct table t)
 {
     struct topology *topo = p->out;
     unsigned left_out = 0;
     u32 at = 44;
 
     if (t.len < at) {
-        parse_warn(p->warn, p->ctx, "ACPI: MADT of %u bytes left out", t.len);
-        return;
+        parse_warn(p->warn, p->ctx, "ACPI: APIC of %u bytes left out: %s", t.len, COST_MADT);
+        return false;
     }
     if (read_le32(t.data + 36))
         topo->lapic_phys = read_le32(t.data + 36);
@@ -228,7 +271,7 @@ static void madt_read(const struct parse *p, struct table t)
             if (!entry_fits(p, t, e, 10))
                 break;
             if (topo->nr_iso == TOPO_ISO_MAX) {
-                parse_warn(p->warn, p->ctx, "ACPI: interrupt override for IRQ %u left out", e[3]);
+                flaw_warn(p, FLAW_OVERRIDE, "ACPI: more than %u interrupt overrides", TOPO_ISO_MAX);
                 break;
             }
             topo->iso[topo->nr_iso++] =
@@ -246,6 +289,7 @@ static void madt_read(const struct parse *p, struct table t)
     }
     if (left_out)
         parse_warn(p->warn, p->ctx, "ACPI: %u CPUs above %u left out", left_out, TOPO_CPUS_MAX);
+    return true;
 }
 
 /* The boot CPU goes to the front, the others keep their order. */
@@ -278,7 +322,7 @@ struct affinity { /* one entry, whatever its type */
  * Makes an affinity of an entry. False: it says nothing about a CPU or memory that is there.
  * Before revision 2 a domain had 8 bits and the bytes above them were reserved.
  */
-static bool affinity_read(const struct parse *p, struct table t, const u8 *e, struct affinity *a)
+static bool affinity_read(struct parse *p, struct table t, const u8 *e, struct affinity *a)
 {
     bool wide = t.data[8] >= 2;
     *a = (struct affinity){0};
@@ -298,8 +342,8 @@ static bool affinity_read(const struct parse *p, struct table t, const u8 *e, st
         a->end = a->start + read_le64(e + 16);
         if (a->end > a->start)
             return true;
-        parse_warn(p->warn, p->ctx, "ACPI: SRAT range at %#llx goes past the end, left out",
-                   (unsigned long long)a->start);
+        flaw_warn(p, FLAW_WRAP, "ACPI: SRAT range at %#llx goes past the end, left out",
+                  (unsigned long long)a->start);
         return false;
     case 2: /* 5.2.16.3 local x2APIC */
         if (!entry_fits(p, t, e, 24) || !(read_le32(e + 12) & 1))
@@ -337,20 +381,20 @@ static unsigned domain_node(const struct topology *topo, u32 domain)
     return node;
 }
 
-static void mem_add(const struct parse *p, const struct affinity *a, unsigned node)
+static void mem_add(struct parse *p, const struct affinity *a, unsigned node)
 {
     struct topology *topo = p->out;
     unsigned at = topo->nr_mem;
     for (unsigned i = 0; i < topo->nr_mem; i++) {
         if (a->start < topo->mem[i].end && topo->mem[i].start < a->end) {
-            parse_warn(p->warn, p->ctx, "ACPI: SRAT range at %#llx overlaps another, left out",
-                       (unsigned long long)a->start);
+            flaw_warn(p, FLAW_OVERLAP, "ACPI: SRAT range at %#llx overlaps another, left out",
+                      (unsigned long long)a->start);
             return;
         }
     }
     if (topo->nr_mem == TOPO_MEM_MAX) {
-        parse_warn(p->warn, p->ctx, "ACPI: more than %u SRAT ranges, the one at %#llx left out",
-                   TOPO_MEM_MAX, (unsigned long long)a->start);
+        flaw_warn(p, FLAW_ROOM, "ACPI: more than %u SRAT ranges, the one at %#llx left out",
+                  TOPO_MEM_MAX, (unsigned long long)a->start);
         return;
     }
     for (; at > 0 && topo->mem[at - 1].start > a->start; at--)
@@ -359,14 +403,14 @@ static void mem_add(const struct parse *p, const struct affinity *a, unsigned no
     topo->nr_mem++;
 }
 
-static void srat_read(const struct parse *p, struct table t)
+static void srat_read(struct parse *p, struct table t)
 {
     struct topology *topo = p->out;
     const u32 first = 48; /* after the header and 12 reserved bytes */
     struct affinity a;
 
     if (t.len < first) {
-        parse_warn(p->warn, p->ctx, "ACPI: SRAT of %u bytes left out", t.len);
+        parse_warn(p->warn, p->ctx, "ACPI: SRAT of %u bytes left out: %s", t.len, COST_SRAT);
         return;
     }
 
@@ -379,15 +423,15 @@ static void srat_read(const struct parse *p, struct table t)
         if (!affinity_read(&quiet, t, e, &a) || (a.is_cpu && !cpu_find(topo, a.apic_id)))
             continue;
         if (!domain_add(topo, a.domain)) {
-            parse_warn(p->warn, p->ctx, "ACPI: SRAT with more than %u domains left out",
-                       TOPO_NODES_MAX);
+            parse_warn(p->warn, p->ctx, "ACPI: SRAT with more than %u domains left out: %s",
+                       TOPO_NODES_MAX, COST_SRAT);
             topo->nr_nodes = 1;
             topo->node_domain[0] = 0;
             return;
         }
     }
     if (topo->nr_nodes == 0) {
-        parse_warn(p->warn, p->ctx, "ACPI: SRAT names no CPU and no memory, left out");
+        parse_warn(p->warn, p->ctx, "ACPI: SRAT names no CPU and no memory: %s", COST_SRAT);
         topo->nr_nodes = 1;
         return;
     }
@@ -403,8 +447,8 @@ static void srat_read(const struct parse *p, struct table t)
         } else if (cpu) {
             unsigned node = domain_node(topo, a.domain);
             if (placed[cpu - topo->cpu] && cpu->node != node)
-                parse_warn(p->warn, p->ctx, "ACPI: APIC id %u is on two nodes, the first counts",
-                           a.apic_id);
+                flaw_warn(p, FLAW_TWO_NODES, "ACPI: APIC id %u is on two nodes, the first counts",
+                          a.apic_id);
             else
                 cpu->node = node;
             placed[cpu - topo->cpu] = true;
@@ -420,15 +464,15 @@ static void srat_read(const struct parse *p, struct table t)
 
 /* ---- SLIT: 5.2.17 ---- */
 
-static void slit_read(const struct parse *p, struct table t)
+static void slit_read(struct parse *p, struct table t)
 {
     struct topology *topo = p->out;
     u64 n = t.len >= 44 ? read_le64(t.data + 36) : 0;
 
     /* n * n bytes of a table of at most 1 MiB: the division keeps the product from wrapping. */
     if (n == 0 || n > (t.len - 44) / n) {
-        parse_warn(p->warn, p->ctx, "ACPI: SLIT of %u bytes for %llu domains left out", t.len,
-                   (unsigned long long)n);
+        parse_warn(p->warn, p->ctx, "ACPI: SLIT of %u bytes for %llu domains left out: %s", t.len,
+                   (unsigned long long)n, COST_SLIT);
         return;
     }
     const u8 *matrix = t.data + 44;
@@ -438,8 +482,8 @@ static void slit_read(const struct parse *p, struct table t)
             u8 d = matrix[i * n + j];
             if (i == j ? d != 10 : d < 10) {
                 parse_warn(p->warn, p->ctx,
-                           "ACPI: SLIT with a distance of %u from domain %llu to %llu left out", d,
-                           (unsigned long long)i, (unsigned long long)j);
+                           "ACPI: SLIT with a distance of %u from domain %llu to %llu left out: %s",
+                           d, (unsigned long long)i, (unsigned long long)j, COST_SLIT);
                 return;
             }
             odd |= d != matrix[j * n + i];
@@ -450,7 +494,7 @@ static void slit_read(const struct parse *p, struct table t)
     for (unsigned a = 0; a < topo->nr_nodes; a++) {
         u32 from = topo->node_domain[a];
         if (from >= n) {
-            parse_warn(p->warn, p->ctx, "ACPI: SLIT lacks domain %u, taken for 20 away", from);
+            flaw_warn(p, FLAW_DOMAIN, "ACPI: SLIT lacks domain %u, taken for 20 away", from);
             continue;
         }
         for (unsigned b = 0; b < topo->nr_nodes; b++) {
@@ -464,7 +508,7 @@ static void slit_read(const struct parse *p, struct table t)
 void acpi_parse(const void *rsdp, u64 rsdp_len, u32 boot_apic_id, phys_map_fn map,
                 parse_warn_fn warn, void *ctx, struct topology *out)
 {
-    struct parse p = {map, warn, ctx, out};
+    struct parse p = {map, warn, ctx, out, {0}};
     struct tables t = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
 
     memset(out, 0, sizeof(*out));
@@ -476,13 +520,16 @@ void acpi_parse(const void *rsdp, u64 rsdp_len, u32 boot_apic_id, phys_map_fn ma
     }
     if (rsdp)
         root_read(&p, rsdp, rsdp_len, &t);
-    if (t.madt.len)
-        madt_read(&p, t.madt);
-    else if (rsdp)
-        parse_warn(warn, ctx, "ACPI: no good MADT: one CPU");
-    boot_cpu_to_front(&p, boot_apic_id, t.madt.len != 0);
+    bool have_madt = t.madt.len && madt_read(&p, t.madt);
+    boot_cpu_to_front(&p, boot_apic_id, have_madt);
     if (t.srat.len)
         srat_read(&p, t.srat);
     if (t.slit.len && out->have_srat)
         slit_read(&p, t.slit);
+
+    unsigned repeated = 0;
+    for (unsigned i = 0; i < NR_FLAWS; i++)
+        repeated += p.flaws[i] ? p.flaws[i] - 1 : 0;
+    if (repeated)
+        parse_warn(warn, ctx, "ACPI: %u more entries have flaws like those", repeated);
 }

@@ -36,6 +36,7 @@ struct bootinfo {
     char cmdline[BOOT_CMDLINE_MAX];
     struct ram_range ram[BOOT_RANGES_MAX]; /* sorted, disjoint: bootinfo_settle_ram() */
     unsigned nr_ram;
+    unsigned ram_flaws;           /* ranges that were empty, wrapped or one too many */
     u64 module_start, module_end; /* guests.cpio, bytes; 0, 0: none */
     u64 rsdp_phys;                /* 0: none told */
     u8 rsdp_copy[36];             /* multiboot2 gives a copy, not an address */
@@ -51,8 +52,8 @@ typedef const void *(*phys_map_fn)(void *ctx, u64 phys, u64 len);
 
 /*
  * Adds one range of the firmware's map, `type` in the numbers of ACPI 15.4 (E820): 1 usable,
- * 3 ACPI, 4 NVS, 5 bad, anything else reserved. Empty, wrapping or one too many: a warning.
- * In lib/memmap.c, like the next.
+ * 3 ACPI, 4 NVS, 5 bad, anything else reserved. Empty, wrapping or one too many: a warning for
+ * the first of them; bootinfo_settle_ram() says how many there were. In lib/memmap.c, both.
  */
 void bootinfo_add_ram(struct bootinfo *info, u64 start, u64 bytes, u32 type, parse_warn_fn warn,
                       void *ctx);
@@ -62,5 +63,18 @@ void bootinfo_add_ram(struct bootinfo *info, u64 start, u64 bytes, u32 type, par
  * were out of order and one if any overlapped.
  */
 void bootinfo_settle_ram(struct bootinfo *info, parse_warn_fn warn, void *ctx);
+
+/* True if one usable range has all of [start, end), in frames that are wholly usable. */
+bool bootinfo_usable(const struct bootinfo *info, u64 start, u64 end);
+/* True if any usable range has a byte of [start, end). */
+bool bootinfo_touches_usable(const struct bootinfo *info, u64 start, u64 end);
+
+/*
+ * From now on the RSDP at `phys` counts, not the firmware's. BOOT_RSDP_BYTES from there on, in
+ * which its tables should lie, become ACPI memory: read, never allocated. False, and nothing is
+ * changed, if they are not usable memory, or the module's. The map must be settled.
+ */
+#define BOOT_RSDP_BYTES (64 * KIB)
+bool bootinfo_use_rsdp(struct bootinfo *info, u64 phys);
 
 #endif

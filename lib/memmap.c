@@ -44,20 +44,26 @@ static enum ram_type ram_type_of(u32 e820)
     }
 }
 
+#define ram_warn(info, warn, ctx, ...)              \
+    do {                                            \
+        if ((info)->ram_flaws++ == 0)               \
+            parse_warn((warn), (ctx), __VA_ARGS__); \
+    } while (0)
+
 void bootinfo_add_ram(struct bootinfo *info, u64 start, u64 bytes, u32 type, parse_warn_fn warn,
                       void *ctx)
 {
     struct ram_range r = {start, start + bytes, ram_type_of(type)};
 
     if (bytes == 0) {
-        parse_warn(warn, ctx, "memory map: empty range at %#llx left out",
-                   (unsigned long long)start);
+        ram_warn(info, warn, ctx, "memory map: empty range at %#llx left out",
+                 (unsigned long long)start);
         return;
     }
     if (r.end < start) {
         bool usable = r.type == RAM_USABLE;
-        parse_warn(warn, ctx, "memory map: range at %#llx goes past the end of memory: %s",
-                   (unsigned long long)start, usable ? "left out" : "cut");
+        ram_warn(info, warn, ctx, "memory map: range at %#llx goes past the end of memory: %s",
+                 (unsigned long long)start, usable ? "left out" : "cut");
         if (usable)
             return;
         r.end = ~0ULL;
@@ -70,8 +76,8 @@ void bootinfo_add_ram(struct bootinfo *info, u64 start, u64 bytes, u32 type, par
      * No room. A usable range can be left out. One that forbids cannot, or the usable range that
      * it overlaps would be used: it takes the place of the smallest usable one.
      */
-    parse_warn(warn, ctx, "memory map: more than %d ranges, the smallest are not used",
-               BOOT_RANGES_MAX);
+    ram_warn(info, warn, ctx, "memory map: more than %d ranges, the smallest are not used",
+             BOOT_RANGES_MAX);
     struct ram_range *victim = NULL;
     for (unsigned i = 0; i < info->nr_ram; i++) {
         struct ram_range *x = &info->ram[i];
@@ -137,6 +143,9 @@ void bootinfo_settle_ram(struct bootinfo *info, parse_warn_fn warn, void *ctx)
         info->ram[i] = out[i];
     info->nr_ram = nr;
 
+    if (info->ram_flaws > 1)
+        parse_warn(warn, ctx, "memory map: %u more ranges are empty, wrap or find no room",
+                   info->ram_flaws - 1);
     if (moved)
         parse_warn(warn, ctx, "memory map: ranges out of order, sorted");
     if (overlap)
@@ -144,6 +153,41 @@ void bootinfo_settle_ram(struct bootinfo *info, parse_warn_fn warn, void *ctx)
     if (full)
         parse_warn(warn, ctx, "memory map: more than %d ranges after sorting, the rest is not used",
                    BOOT_RANGES_MAX);
+}
+
+bool bootinfo_usable(const struct bootinfo *info, u64 start, u64 end)
+{
+    for (unsigned i = 0; i < info->nr_ram; i++) {
+        const struct ram_range *r = &info->ram[i];
+        if (r->type == RAM_USABLE && r->start <= start && start < r->end)
+            return ALIGN_UP(r->start, FRAME_SIZE) <= start && start < end &&
+                   end <= ALIGN_DOWN(r->end, FRAME_SIZE);
+    }
+    return false;
+}
+
+bool bootinfo_touches_usable(const struct bootinfo *info, u64 start, u64 end)
+{
+    for (unsigned i = 0; i < info->nr_ram; i++) {
+        const struct ram_range *r = &info->ram[i];
+        if (r->type == RAM_USABLE && start < r->end && r->start < end)
+            return true;
+    }
+    return false;
+}
+
+bool bootinfo_use_rsdp(struct bootinfo *info, u64 phys)
+{
+    u64 end = phys + BOOT_RSDP_BYTES;
+    bool in_module = phys < info->module_end && info->module_start < end;
+    /* Room for the range itself and for what it may split off. */
+    if (!bootinfo_usable(info, phys, end) || in_module || info->nr_ram + 2 > BOOT_RANGES_MAX)
+        return false;
+    bootinfo_add_ram(info, phys, BOOT_RSDP_BYTES, 3, NULL, NULL); /* 3: ACPI 15.4 */
+    bootinfo_settle_ram(info, NULL, NULL);
+    info->rsdp_phys = phys;
+    info->rsdp_copy_len = 0;
+    return true;
 }
 
 /* ---- what is free ---- */

@@ -19,54 +19,63 @@ enum mb2_tag { /* section 3.6.x by the number */
 
 /* More than any loader makes: a size above it is no boot information. */
 #define MB2_TOTAL_MAX (4 * MIB)
+#define SCREEN_MAX    (256 * MIB) /* 8192 by 8192 */
+
+#define LINES_MAX 16 /* of warnings: nonsense can be wrong at every byte */
 
 struct parse {
     struct bootinfo *out;
     parse_warn_fn warn;
     void *ctx;
+    unsigned lines;
 };
 
+#define mb2_warn(p, ...)                                  \
+    do {                                                  \
+        if ((p)->lines++ < LINES_MAX)                     \
+            parse_warn((p)->warn, (p)->ctx, __VA_ARGS__); \
+    } while (0)
+
 /* Each reader gets a tag with its header; size has been checked against the end of the data. */
-static void mb2_read_cmdline(const struct parse *p, const u8 *tag, u32 size)
+static void mb2_read_cmdline(struct parse *p, const u8 *tag, u32 size)
 {
     const char *text = (const char *)tag + 8;
     u32 len = 0, max = size - 8;
     while (len < max && text[len])
         len++;
     if (len == max)
-        parse_warn(p->warn, p->ctx, "multiboot2: the command line has no end, cut");
+        mb2_warn(p, "multiboot2: the command line has no end, cut");
     if (len >= BOOT_CMDLINE_MAX) {
-        parse_warn(p->warn, p->ctx, "multiboot2: the command line has %u bytes, cut to %u", len,
-                   BOOT_CMDLINE_MAX - 1);
+        mb2_warn(p, "multiboot2: the command line has %u bytes, cut to %u", len,
+                 BOOT_CMDLINE_MAX - 1);
         len = BOOT_CMDLINE_MAX - 1;
     }
     memcpy(p->out->cmdline, text, len);
     p->out->cmdline[len] = 0;
 }
 
-static void mb2_read_module(const struct parse *p, const u8 *tag, u32 size)
+static void mb2_read_module(struct parse *p, const u8 *tag, u32 size)
 {
     if (size < 16) {
-        parse_warn(p->warn, p->ctx, "multiboot2: module tag of %u bytes left out", size);
+        mb2_warn(p, "multiboot2: module tag of %u bytes left out", size);
         return;
     }
     u64 start = read_le32(tag + 8), end = read_le32(tag + 12);
     if (start >= end)
-        parse_warn(p->warn, p->ctx, "multiboot2: empty module left out");
+        mb2_warn(p, "multiboot2: empty module left out");
     else if (p->out->module_end)
-        parse_warn(p->warn, p->ctx, "multiboot2: only the first module is used");
+        mb2_warn(p, "multiboot2: only the first module is used");
     else {
         p->out->module_start = start;
         p->out->module_end = end;
     }
 }
 
-static void mb2_read_mmap(const struct parse *p, const u8 *tag, u32 size)
+static void mb2_read_mmap(struct parse *p, const u8 *tag, u32 size)
 {
     u32 entry = size >= 16 ? read_le32(tag + 8) : 0;
     if (entry < 24 || entry % 8) {
-        parse_warn(p->warn, p->ctx, "multiboot2: memory map with entries of %u bytes left out",
-                   entry);
+        mb2_warn(p, "multiboot2: memory map with entries of %u bytes left out", entry);
         return;
     }
     u32 at = 16;
@@ -74,13 +83,13 @@ static void mb2_read_mmap(const struct parse *p, const u8 *tag, u32 size)
         bootinfo_add_ram(p->out, read_le64(tag + at), read_le64(tag + at + 8),
                          read_le32(tag + at + 16), p->warn, p->ctx);
     if (at != size)
-        parse_warn(p->warn, p->ctx, "multiboot2: the memory map ends inside an entry");
+        mb2_warn(p, "multiboot2: the memory map ends inside an entry");
 }
 
-static void mb2_read_framebuffer(const struct parse *p, const u8 *tag, u32 size)
+static void mb2_read_framebuffer(struct parse *p, const u8 *tag, u32 size)
 {
     if (size < 31) {
-        parse_warn(p->warn, p->ctx, "multiboot2: framebuffer tag of %u bytes left out", size);
+        mb2_warn(p, "multiboot2: framebuffer tag of %u bytes left out", size);
         return;
     }
     u8 kind = tag[29]; /* 0 palette, 1 RGB, 2 text */
@@ -103,18 +112,18 @@ static void mb2_read_framebuffer(const struct parse *p, const u8 *tag, u32 size)
              fb.green_shift <= fb.bpp - 8 && fb.blue_shift <= fb.bpp - 8;
     }
     ok = ok && fb.phys && fb.width && fb.height && fb.pitch / (fb.bpp / 8u) >= fb.width &&
-         fb.phys + (u64)fb.pitch * fb.height > fb.phys;
+         (u64)fb.pitch * fb.height <= SCREEN_MAX && fb.phys + (u64)fb.pitch * fb.height > fb.phys;
     if (ok)
         p->out->fb = fb;
     else
-        parse_warn(p->warn, p->ctx, "multiboot2: framebuffer of kind %u, %ux%ux%u: no screen", kind,
-                   fb.width, fb.height, fb.bpp);
+        mb2_warn(p, "multiboot2: framebuffer of kind %u, %ux%ux%u: no screen", kind, fb.width,
+                 fb.height, fb.bpp);
 }
 
-static void mb2_read_rsdp(const struct parse *p, const u8 *tag, u32 size, u32 len)
+static void mb2_read_rsdp(struct parse *p, const u8 *tag, u32 size, u32 len)
 {
     if (size < 8 + len) {
-        parse_warn(p->warn, p->ctx, "multiboot2: RSDP tag of %u bytes left out", size);
+        mb2_warn(p, "multiboot2: RSDP tag of %u bytes left out", size);
     } else if (p->out->rsdp_copy_len < len) { /* the newer one wins, in whatever order */
         memcpy(p->out->rsdp_copy, tag + 8, len);
         p->out->rsdp_copy_len = len;
@@ -124,7 +133,7 @@ static void mb2_read_rsdp(const struct parse *p, const u8 *tag, u32 size, u32 le
 int multiboot2_parse(const void *data, u64 len, parse_warn_fn warn, void *ctx, struct bootinfo *out)
 {
     const u8 *base = data;
-    struct parse p = {out, warn, ctx};
+    struct parse p = {out, warn, ctx, 0};
 
     memset(out, 0, sizeof(*out));
     out->loader = "multiboot2";
@@ -134,8 +143,8 @@ int multiboot2_parse(const void *data, u64 len, parse_warn_fn warn, void *ctx, s
     if (total < 16 || total > MB2_TOTAL_MAX)
         return E_FORMAT;
     if (total > len) {
-        parse_warn(warn, ctx, "multiboot2: boot information of %u bytes, only %llu can be read",
-                   total, (unsigned long long)len);
+        mb2_warn(&p, "multiboot2: boot information of %u bytes, only %llu can be read", total,
+                 (unsigned long long)len);
         total = (u32)len;
     }
 
@@ -145,9 +154,8 @@ int multiboot2_parse(const void *data, u64 len, parse_warn_fn warn, void *ctx, s
         const u8 *tag = base + at;
         u32 type = read_le32(tag), size = read_le32(tag + 4);
         if (size < 8 || size > total - at) {
-            parse_warn(warn, ctx,
-                       "multiboot2: tag %u of %u bytes at offset %u: the rest is left out", type,
-                       size, at);
+            mb2_warn(&p, "multiboot2: tag %u of %u bytes at offset %u: the rest is left out", type,
+                     size, at);
             break;
         }
         switch (type) {
@@ -176,7 +184,9 @@ int multiboot2_parse(const void *data, u64 len, parse_warn_fn warn, void *ctx, s
         at += ALIGN_UP(size, 8u);
     }
     if (!ended)
-        parse_warn(warn, ctx, "multiboot2: the boot information has no end tag");
+        mb2_warn(&p, "multiboot2: the boot information has no end tag");
+    if (p.lines > LINES_MAX)
+        parse_warn(warn, ctx, "multiboot2: %u more tags are wrong", p.lines - LINES_MAX);
     bootinfo_settle_ram(out, warn, ctx);
     return 0;
 }

@@ -420,10 +420,18 @@ static void acpi_entries_past_the_end(void)
     CHECK_EQ(topo.nr_cpus, 1);
     CHECK(topo.have_srat);
 
+    begin(); /* the same flaw many times: one line, and how many more there are */
+    bytes_free(&srat);
+    for (unsigned i = 0; i < 100; i++)
+        madt_cpu(7, 1);
+    parse(false, 7);
+    CHECK_WARNED(2, "98 more entries");
+    CHECK_EQ(topo.nr_cpus, 1);
+
     begin(); /* tables with nothing behind the header */
     madt.len = srat.len = 36;
     parse(false, 0);
-    CHECK_EQ(warned.nr, 3); /* MADT, the boot CPU is not in it, SRAT */
+    CHECK_EQ(warned.nr, 2);
     CHECK_EQ(topo.nr_cpus, 1);
 }
 
@@ -485,8 +493,9 @@ static void acpi_broken_tables(void)
             CHECK_EQ(topo.nr_cpus, where[which] == MADT ? 1 : 4);
             CHECK_EQ(topo.have_srat, where[which] != SRAT);
             CHECK_EQ(topo.have_slit, where[which] == MADT);
-            /* Its own, and for the MADT "one CPU". */
-            CHECK_EQ(warned.nr, where[which] == MADT ? 2 : 1);
+            CHECK_WARNED(1, where[which] == MADT   ? ": one CPU"
+                            : where[which] == SRAT ? ": one node"
+                                                   : ": all other nodes count as equally far");
         }
     }
 }
@@ -497,7 +506,7 @@ static void acpi_broken_roots(void)
     make_rsdp(false);
     rsdp.data[10] ^= 1;
     parse_as_is(0);
-    CHECK_WARNED(2, "RSDP is broken");
+    CHECK_WARNED(1, "the RSDP is broken: one CPU, one node");
 
     two_nodes(); /* an XSDT that is none: the RSDT serves */
     make_rsdp(true);
@@ -525,8 +534,22 @@ static void acpi_broken_roots(void)
     two_nodes(); /* the root points nowhere */
     make_rsdp(false);
     parse_as_is(0);
-    CHECK_HAS(warned.text, "no table can be read");
+    CHECK_WARNED(1, "the RSDT at 0x10000 cannot be read: one CPU, one node");
     CHECK_EQ(topo.nr_cpus, 1);
+
+    two_nodes(); /* no MADT among the tables, and SRAT and SLIT nowhere */
+    make_rsdp(false);
+    place_root(false);
+    for (unsigned i = 0; i < nr_pieces; i++) {
+        if (piece[i].phys != ROOT)
+            continue;
+        bytes_put_32(&piece[i].bytes, 40, OTHER);
+        sum_up(&piece[i].bytes, piece[i].bytes.len, 9);
+    }
+    parse_as_is(0);
+    CHECK_WARNED(3, "no APIC table: one CPU");
+    CHECK_HAS(warned.text, "names 0x30000, where nothing can be read");
+    CHECK_HAS(warned.text, "1 more entries have flaws like those");
 
     two_nodes(); /* names tables twice */
     parse(false, 0);
@@ -555,6 +578,12 @@ static void acpi_finds_rsdp(void)
     CHECK(acpi_find_rsdp(area, 10) == NULL);
     memcpy(area + 1008, rsdp.data, 16); /* cut off by the end */
     CHECK(acpi_find_rsdp(area, 1024) == NULL);
+    bytes_free(&rsdp);
+    make_rsdp(true);
+    memcpy(area + 992, rsdp.data, 32); /* the same, but for the half that is new */
+    CHECK(acpi_find_rsdp(area, 1024) == NULL);
+    memcpy(area + 976, rsdp.data, 36);
+    CHECK(acpi_find_rsdp(area, 1024) == area + 976);
     free(area);
 }
 

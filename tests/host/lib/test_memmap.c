@@ -95,12 +95,57 @@ static void ram_wrapping(void)
     CHECK_WARNED(1, "past the end");
     CHECK_EQ(info.nr_ram, 1);
     bootinfo_add_ram(&info, 0xfffffffffff00000, 0x200000, 2, warning_add, NULL);
-    CHECK_EQ(warned.nr, 2);
     bootinfo_add_ram(&info, 0x5000, 0, 1, warning_add, NULL);
-    CHECK_WARNED(3, "empty");
+    CHECK_EQ(warned.nr, 1);
     settle();
+    CHECK_WARNED(2, "2 more ranges are empty, wrap or find no room");
     CHECK_EQ(info.nr_ram, 2);
     CHECK_RAM(1, 0xfffffffffff00000, ~0ULL, RAM_RESERVED);
+
+    start_over();
+    bootinfo_add_ram(&info, 0x5000, 0, 1, warning_add, NULL);
+    CHECK_WARNED(1, "empty range at 0x5000");
+}
+
+static void ram_questions(void)
+{
+    start_over();
+    add(0x1800, 0x9fc00, 1);
+    add(0x100000, 0x300000, 1);
+    add(0x300000, 0x400000, 2);
+    settle();
+    CHECK(bootinfo_usable(&info, 0x2000, 0x9f000));
+    CHECK(!bootinfo_usable(&info, 0x1800, 0x3000)); /* not all of its first frame is usable */
+    CHECK(!bootinfo_usable(&info, 0x9f000, 0x9f800));
+    CHECK(!bootinfo_usable(&info, 0x2ff000, 0x301000));
+    CHECK(!bootinfo_usable(&info, 0x200000, 0x200000));
+    CHECK(!bootinfo_usable(&info, 0x200000, 0x1000));
+    CHECK(bootinfo_touches_usable(&info, 0x2fffff, 0x400000));
+    CHECK(!bootinfo_touches_usable(&info, 0x300000, 0x500000));
+    CHECK(!bootinfo_touches_usable(&info, 0xa0000, 0x100000));
+}
+
+static void ram_use_rsdp(void)
+{
+    start_over();
+    add(0x100000, 0x300000, 1);
+    add(0x300000, 0x400000, 2);
+    settle();
+    info.module_start = 0x120000;
+    info.module_end = 0x121000;
+    CHECK(!bootinfo_use_rsdp(&info, 0x2f8000)); /* half of it is reserved */
+    CHECK(!bootinfo_use_rsdp(&info, 0x111000)); /* the module */
+    CHECK(!bootinfo_use_rsdp(&info, ~0xfffULL));
+    CHECK(!bootinfo_use_rsdp(&info, 0x800000));
+    CHECK_EQ(info.nr_ram, 2);
+    CHECK_EQ(info.rsdp_phys, 0);
+    info.rsdp_copy_len = 20;
+    CHECK(bootinfo_use_rsdp(&info, 0x200010));
+    CHECK_EQ(info.rsdp_phys, 0x200010);
+    CHECK_EQ(info.rsdp_copy_len, 0);
+    CHECK_EQ(info.nr_ram, 4);
+    CHECK_RAM(1, 0x200010, 0x210010, RAM_ACPI);
+    CHECK_QUIET();
 }
 
 /* However many ranges come, what some range forbids is never usable. */
@@ -257,6 +302,8 @@ int main(int argc, char **argv)
     RUN(ram_out_of_order);
     RUN(ram_overlapping);
     RUN(ram_wrapping);
+    RUN(ram_questions);
+    RUN(ram_use_rsdp);
     RUN(ram_too_many);
     RUN(ram_random);
     RUN(memmap_rounds);
