@@ -73,6 +73,11 @@ static bool cmdline_zone(struct options *o, const char *value)
     return true;
 }
 
+static bool cmdline_rsdp(struct options *o, const char *value)
+{
+    return parse_number(value, &o->rsdp) == 0 && o->rsdp;
+}
+
 static bool cmdline_exit(struct options *o, const char *value)
 {
     (void)value;
@@ -96,6 +101,7 @@ static const struct {
     {"run", false, cmdline_run, "commands such as 'zones; off'"},
     {"scrub", false, cmdline_scrub, "claim or eager, and on, off or hold"},
     {"zone", false, cmdline_zone, "whole GiB from 1G to 64G"},
+    {"rsdp", false, cmdline_rsdp, "the physical address of an RSDP, such as 0x3000000"},
     {"console", false, cmdline_console, "plain"},
     {"exit", true, cmdline_exit, "no value"},
     {"demo", true, cmdline_demo, "no value"},

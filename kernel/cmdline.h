@@ -14,6 +14,7 @@ struct options {
     bool scrub_off;          /* scrub=off, scrub=hold */
     struct mm_policy policy; /* age=10s rate=200M scrubbers=2 */
     u64 zone_gib;            /* zone=16G: the largest a zone may be. 0: the largest there is */
+    u64 rsdp;                /* rsdp=0xADDRESS: of the ACPI tables to use. 0: the firmware's */
     bool plain;              /* console=plain */
     bool exit;               /* leave after the story or the commands */
     bool demo;               /* tell the story until a key is pressed */

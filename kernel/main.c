@@ -40,6 +40,9 @@ static void boot_cmdline(void)
     if (options.plain)
         console_set_plain();
     log_line("Limpid, by %s, command line: %s", info.loader, info.cmdline);
+    if (options.rsdp && !bootinfo_use_rsdp(&info, options.rsdp))
+        log_line("command line: rsdp=%#lx ignored; expected %lu KiB of usable memory from there",
+                 options.rsdp, (u64)(BOOT_RSDP_BYTES / KIB));
 }
 
 /* Which memory belongs to which node: the firmware's map does not say, the SRAT does. */

@@ -50,6 +50,22 @@ static void boot_append_cmdline(struct bootinfo *out)
     memcpy(text + len, extra, n + 1);
 }
 
+/* What a loader says of places that cannot be true would cost the boot where it is used. */
+static void boot_check_places(struct bootinfo *out)
+{
+    struct framebuffer *fb = &out->fb;
+    u64 fb_end = fb->phys + (u64)fb->pitch * fb->height;
+    if (out->module_end && !bootinfo_usable(out, out->module_start, out->module_end)) {
+        log_line("boot: the module at %#lx is not in usable memory, left out", out->module_start);
+        out->module_start = out->module_end = 0;
+    }
+    if (fb->phys && (fb_end > 1ULL << cpu_features.phys_bits ||
+                     bootinfo_touches_usable(out, fb->phys, fb_end))) {
+        log_line("boot: the framebuffer at %#lx cannot be there: no screen", fb->phys);
+        *fb = (struct framebuffer){0};
+    }
+}
+
 void boot_info_collect(u32 magic, u64 info_phys, struct bootinfo *out)
 {
     int err = 0;
@@ -66,6 +82,7 @@ void boot_info_collect(u32 magic, u64 info_phys, struct bootinfo *out)
     }
     if (err || !out->nr_ram)
         panic("boot: the loader left no memory map");
+    boot_check_places(out);
     boot_append_cmdline(out);
 }
 

@@ -76,6 +76,23 @@ static const void *topology_search_rsdp(const struct bootinfo *info)
                           BIOS_AREA_END - BIOS_AREA);
 }
 
+/* Devices that the tables put where they cannot be: to write there would cost the boot. */
+static void topology_check_devices(const struct bootinfo *info, struct topology *out)
+{
+    u64 lapic = rdmsr(MSR_APIC_BASE) & PTE_PHYS; /* bits 51 to 12 (SDM3 11.4.4) */
+    if (out->lapic_phys != lapic) {
+        log_line("ACPI: the local APIC is not at %#lx but, as the CPU says, at %#lx",
+                 out->lapic_phys, lapic);
+        out->lapic_phys = lapic;
+    }
+    u64 ioapic = out->ioapic_phys;
+    if (ioapic && (bootinfo_touches_usable(info, ioapic, ioapic + FRAME_SIZE) ||
+                   ALIGN_DOWN(ioapic, FRAME_SIZE) == lapic)) {
+        log_line("ACPI: the IOAPIC at %#lx cannot be there, left out", ioapic);
+        out->ioapic_phys = 0;
+    }
+}
+
 #define RSDP_V2 36 /* bytes (ACPI 5.2.5.3); version 1 has 20 of them, and more follows */
 
 void topology_init(const struct bootinfo *info, struct topology *out)
@@ -93,4 +110,5 @@ void topology_init(const struct bootinfo *info, struct topology *out)
     if (!rsdp)
         log_line("acpi: no RSDP: one CPU, one node");
     acpi_parse(rsdp, len, boot_cpu.apic_id, acpi_map, machine_warn, (void *)info, out);
+    topology_check_devices(info, out);
 }
