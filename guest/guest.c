@@ -160,6 +160,7 @@ void guest_finish(struct guest *g)
     spin_lock(&g->lock);
     g->free_ns = end - begin;
     g->destroy_ns = end - g->ended_at;
+    g->cpu_ns = thread_cpu_ns(g->thread);
     g->thread = NULL; /* nobody interrupts what is about to be gone */
     spin_unlock(&g->lock);
     /* Told now, not before: a line on a slow console is no part of the destroy time. */
@@ -225,6 +226,7 @@ static void stat_fill(struct guest *g, struct guest_stat *out)
         .frames_back = load_relaxed(&g->frames_back),
         .frames_own = load_relaxed(&g->frames_own) + g->ops->table_frames(g),
         .blocks = load_relaxed(&g->blocks),
+        .cpu_ns = g->thread ? thread_cpu_ns(g->thread) : g->cpu_ns,
         .start_ns = g->started_at,
         .load_ns = g->load_ns,
         .exit_code = g->exit_code,
@@ -292,16 +294,16 @@ void guests_wait_exiting(void)
     waitq_wait(&guest_changes, guests_exiting() == 0);
 }
 
-u64 guests_frames(void)
+void guests_frames(u64 *memory, u64 *own)
 {
-    u64 sum = 0;
+    *memory = *own = 0;
     spin_lock(&guest_table_lock);
     for (unsigned i = 0; i < GUESTS_MAX; i++) {
         const struct guest *g = &guest_table[i];
-        if (g->id && g->state != GUEST_DEAD)
-            sum += load_relaxed(&g->frames_held) + load_relaxed(&g->frames_own) +
-                   g->ops->table_frames(g);
+        if (!g->id || load_relaxed(&g->state) == GUEST_DEAD)
+            continue;
+        *memory += load_relaxed(&g->frames_held);
+        *own += load_relaxed(&g->frames_own) + g->ops->table_frames(g);
     }
     spin_unlock(&guest_table_lock);
-    return sum;
 }

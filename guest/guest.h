@@ -30,6 +30,7 @@ struct guest_config {
     const char *secret; /* NULL: none; given to the guest as the word secret= */
     unsigned cpu;       /* ANY_CPU: the least loaded one (of the node, if one is given) */
     bool linger;        /* given to the guest as the word linger */
+    u64 cpu_ns;         /* it is killed when its thread has run for that long; 0: no limit */
 };
 
 /* All defaults: 16 MiB, any node, any CPU, ring3. */
@@ -82,6 +83,7 @@ struct guest_stat {
     u64 frames_got, frames_back; /* by mem_get and mem_give, since it started */
     u64 frames_own;              /* metadata and page tables, not counted above */
     u64 blocks;                  /* how many of its pages are 2 MiB pages now */
+    u64 cpu_ns;                  /* how long its thread has run */
     u64 start_ns;                /* time_ns() when it began to run */
     u64 load_ns;                 /* from guest_start() to that */
     /* The rest is valid when it is dead. */
@@ -103,8 +105,8 @@ unsigned guests_exiting(void);
 void guests_wait_exiting(void);
 /* Starting, running or exiting. */
 unsigned guests_alive(void);
-/* Frames that all guests hold, their metadata and page tables included: for the walker. */
-u64 guests_frames(void);
+/* Frames that all guests hold, and what the kernel keeps about them: metadata, page tables. */
+void guests_frames(u64 *memory, u64 *own);
 /* Frames that the check before mapping found not to be zero since boot: refused, retired. */
 u64 guests_leak_count(void);
 /* Of those, the ones that could not be retired (mm_retire() was full) and are kept for good. */

@@ -213,8 +213,10 @@ void on_user_trap(struct trapframe *tf)
 void on_user_return(void)
 {
     struct guest *g = guest_self();
-    if (likely(!guest_must_end(g)))
+    if (likely(!guest_must_end(g) && !thread_over_limit()))
         return;
     irqs_on();
+    if (!guest_must_end(g))
+        guest_end(g, -1, "killed: its CPU time of %lu ms is used up", g->cpu_limit_ns / 1000000);
     guest_finish(g);
 }

@@ -101,6 +101,8 @@ struct guest {
     s64 exit_code;               /* (g) */
     char end[GUEST_END_MAX];     /* (g) */
     u64 started_at, load_ns;     /* (c) */
+    u64 cpu_limit_ns;            /* (c) 0: none */
+    u64 cpu_ns;                  /* (g) that its thread has run: once `thread` is gone */
     u64 ended_at;                /* (g) time_ns() of the kill or the exit */
     u64 destroy_ns, free_ns;     /* (g) once it is dead */
 

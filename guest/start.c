@@ -179,6 +179,7 @@ int guest_start(const struct guest_config *cfg, unsigned *id)
     }
     g->frames_given = frames;
     g->frames_limit = 2 * frames;
+    g->cpu_limit_ns = cfg->cpu_ns;
     struct thread *t = thread_create(g->name, guest_thread, g, cfg->cpu, cfg->node);
     if (!t) {
         log_line("start %s: out of memory for its thread", g->name);
@@ -186,6 +187,7 @@ int guest_start(const struct guest_config *cfg, unsigned *id)
         return E_NOMEM;
     }
     thread_set_guest(t, g);
+    thread_limit_cpu(t, cfg->cpu_ns);
     spin_lock(&g->lock);
     g->thread = t;
     spin_unlock(&g->lock);

@@ -83,6 +83,8 @@ static void runq_account_locked(struct runq *rq, struct thread *prev, struct thr
 {
     u64 now = time_ns(), limit_was = rq->limit_at;
     prev->ran_ns += now - rq->since;
+    if (prev != this_cpu()->idle)
+        rq->busy_ns += now - rq->since;
     rq->since = now;
     rq->limit_at = 0;
     if (next->limit_ns && !load_relaxed(&next->over_limit))
@@ -193,17 +195,12 @@ void on_preempt(void)
     runq_schedule();
 }
 
-static u64 runq_ran_ns_locked(const struct runq *rq, const struct thread *t)
-{
-    bool runs = cpu_by_id(t->cpu)->current == t;
-    return t->ran_ns + (runs ? time_ns() - rq->since : 0);
-}
-
 u64 thread_cpu_ns(const struct thread *t)
 {
     struct runq *rq = &runqs[t->cpu];
     bool irqs = spin_lock_irqsave(&rq->lock);
-    u64 ns = runq_ran_ns_locked(rq, t);
+    bool runs = cpu_by_id(t->cpu)->current == t;
+    u64 ns = t->ran_ns + (runs ? time_ns() - rq->since : 0);
     spin_unlock_irqrestore(&rq->lock, irqs);
     return ns;
 }
@@ -222,14 +219,14 @@ bool thread_over_limit(void)
 void sched_cpu_stats(unsigned cpu, struct sched_stats *out)
 {
     struct runq *rq = &runqs[cpu];
-    const struct thread *idle = cpu_by_id(cpu)->idle;
     bool irqs = spin_lock_irqsave(&rq->lock);
+    const struct thread *idle = cpu_by_id(cpu)->idle, *current = cpu_by_id(cpu)->current;
     *out = (struct sched_stats){
         .threads = load_relaxed(&rq->nr_threads),
         .ready = rq->nr_ready,
         .tick_on = rq->tick_on,
         .switches = rq->switches,
-        .idle_ns = idle ? runq_ran_ns_locked(rq, idle) : 0,
+        .busy_ns = rq->busy_ns + (current && current != idle ? time_ns() - rq->since : 0),
         .idle_wakes = rq->idle_wakes,
         .clears_before_run = rq->clears_before_run,
         .clears_before_run_max = rq->clears_before_run_max,

@@ -111,7 +111,7 @@ struct sched_stats {
     unsigned ready;        /* waiting for the CPU now */
     bool tick_on;          /* more than one is runnable, so slices are cut */
     u64 switches;          /* since boot */
-    u64 idle_ns;           /* that the idle thread has had: scrubbing and halted */
+    u64 busy_ns;           /* that threads have had; the rest it scrubbed or was halted */
     u64 idle_wakes;        /* times that a thread became runnable while the CPU was idle */
     u64 clears_before_run; /* frames cleared between the last such wake and its switch */
     /*

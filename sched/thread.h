@@ -61,6 +61,7 @@ struct runq {
     u64 since;            /* (R) when the running thread, the idle one included, got the CPU */
     u64 limit_at;         /* (R) when it will have run for its limit_ns; 0: it has none */
     u64 switches;         /* (R) */
+    u64 busy_ns;          /* (R) that threads had, but the idle one, up to `since` */
 
     /* How soon an idle CPU gives way (P8). All (R). */
     bool wake_pending; /* a thread was readied while the idle thread ran */
