@@ -74,6 +74,33 @@ static bool start_index(struct words *w, const char *key, unsigned limit, unsign
     return true;
 }
 
+/* cpu=3 is a CPU, cpu=10s a time, cpu=3 cpu=10s both; the last of each wins. */
+static bool start_cpu(const struct words *w, struct guest_config *cfg)
+{
+    u64 n;
+
+    for (unsigned i = 2; i < w->nr; i++) {
+        const struct word *word = &w->word[i];
+        if (strcmp(word->key, "cpu") != 0)
+            continue;
+        if (parse_number(word->value, &n) == 0) {
+            if (n >= nr_cpus) {
+                log_line("start: cpu=%lu: there are %u, counted from 0", n, nr_cpus);
+                return false;
+            }
+            cfg->cpu = (unsigned)n;
+        } else if (parse_duration(word->value, &n) == 0 && n > 0) {
+            cfg->cpu_ns = n;
+        } else {
+            log_line("start: cpu=%s: expected a CPU such as 3, or the CPU time that it may have, "
+                     "such as 10s or 500ms",
+                     word->value);
+            return false;
+        }
+    }
+    return true;
+}
+
 static void command_start(struct words *w)
 {
     struct guest_config cfg = GUEST_CONFIG_DEFAULT(w->word[1].key);
@@ -95,7 +122,7 @@ static void command_start(struct words *w)
         log_line("start: %s", w->error);
         return;
     }
-    if (!start_index(w, "node", nr_nodes, &cfg.node) || !start_index(w, "cpu", nr_cpus, &cfg.cpu))
+    if (!start_index(w, "node", nr_nodes, &cfg.node) || !start_cpu(w, &cfg))
         return;
     if (cfg.cpu != ANY_CPU && !load_acquire(&cpu_by_id(cfg.cpu)->online)) {
         log_line("start: cpu=%u did not come up", cfg.cpu);
@@ -148,6 +175,12 @@ static void command_stats(struct words *w)
 {
     (void)w;
     table_stats();
+}
+
+static void command_cpus(struct words *w)
+{
+    (void)w;
+    table_cpus();
 }
 
 static u64 frames_not_clean(void)
@@ -257,15 +290,17 @@ static void command_off(struct words *w)
 static void command_help(struct words *w);
 
 static const struct command commands[] = {
-    {"start", "NAME [mem=256M] [node=N] [kind=K] [secret=TEXT] [cpu=N] [linger] [&]",
-     "start a guest; without & the prompt returns at its end", "mem node kind secret cpu linger &",
-     1, command_start},
+    {"start", "NAME [mem=256M] [node=N] [kind=K] [secret=TEXT] [cpu=N] [cpu=10s] [linger] [&]",
+     "start a guest; without & the prompt returns at its end; cpu=10s: killed after that CPU time",
+     "mem node kind secret cpu linger &", 1, command_start},
     {"kill", "ID", "end a guest; its memory comes back dirty", NULL, 0, command_kill},
     {"wait", "clean", "until guests that are exiting are gone and no frame is dirty", NULL, 0,
      command_wait},
-    {"zones", "", "where memory is, in MiB", "", 0, command_zones},
-    {"guests", "", "who lives, and who has died lately", "", 0, command_guests},
-    {"stats", "", "who scrubbed what, and how the CPUs fared", "", 0, command_stats},
+    {"zones", "", "where memory is, in KiB", "", 0, command_zones},
+    {"guests", "", "who lives, and who has died lately; what they hold, in KiB", "", 0,
+     command_guests},
+    {"stats", "", "who scrubbed what, and who holds what is allocated", "", 0, command_stats},
+    {"cpus", "", "what each CPU did and scrubbed", "", 0, command_cpus},
     {"threads", "", "every thread: its CPU and state", "", 0, command_threads},
     {"scrub", "[on|off] [claim|eager] [age=10s] [rate=200M] [scrubbers=N]",
      "idle CPUs scrub or not, how, and within which limits (=off: none); alone: what is in force",

@@ -1,12 +1,11 @@
 /*
- * The tables of the story and of the prompt. Owns nothing: each asks the layer that knows.
- *
- * Frames in CPUs' stores are free memory; the tables count them with the clean and the dirty,
- * so that a line adds up to the zone.
+ * The tables of the story and of the prompt. Owns nothing: each asks the layer that knows, and a
+ * sum is the sum of the lines above it. What has to add up is in KiB, which is exact.
  *
  * Next: commands.c and story.c, which print them.
  */
 #include "kernel/tables.h"
+#include "kernel/accounting.h"
 #include "guest/guest.h"
 #include "lib/log.h"
 #include "lib/printf.h"
@@ -56,14 +55,26 @@ void table_topology(const struct topology *topo)
     }
 }
 
+#define KIB_OF(frames) ((u64)(frames)*4)
+
+/* Exact, so that every line adds up: the first number is the sum of the other six. */
 static void zone_line(const char *name, const struct mm_zone_info *i)
 {
-    u64 clean = i->clean + i->stored_clean, dirty = i->dirty + i->stored_dirty;
-    u64 frees = clean + dirty;
-    log_line("%-8s %8lu.%lu %8lu.%lu %8lu.%lu %8lu.%lu %8lu.%lu %8lu", name, MIB_OF(frees),
-             TENTH_OF(frees), MIB_OF(clean), TENTH_OF(clean), MIB_OF(dirty), TENTH_OF(dirty),
-             MIB_OF(i->in_flight), TENTH_OF(i->in_flight), MIB_OF(i->allocated),
-             TENTH_OF(i->allocated), i->retired);
+    log_line("%-9s %10lu %10lu %10lu %8lu %9lu %10lu %8lu", name, KIB_OF(i->frames),
+             KIB_OF(i->clean), KIB_OF(i->dirty), KIB_OF(i->stored_clean + i->stored_dirty),
+             KIB_OF(i->in_flight), KIB_OF(i->allocated), KIB_OF(i->retired));
+}
+
+static void zone_add(struct mm_zone_info *sum, const struct mm_zone_info *i)
+{
+    sum->frames += i->frames;
+    sum->clean += i->clean;
+    sum->dirty += i->dirty;
+    sum->stored_clean += i->stored_clean;
+    sum->stored_dirty += i->stored_dirty;
+    sum->in_flight += i->in_flight;
+    sum->allocated += i->allocated;
+    sum->retired += i->retired;
 }
 
 void table_zones(void)
@@ -71,45 +82,60 @@ void table_zones(void)
     struct mm_zone_info info, all = {0};
     char name[24];
 
-    log_line("zone:node%*s%*s%*s%*s%*s%*s", 9, "free", 11, "clean", 11, "dirty", 11, "in flight",
-             11, "allocated", 9, "retired");
+    log_line("zone:node %10s %10s %10s %8s %9s %10s %8s", "KiB", "clean", "dirty", "stored",
+             "in flight", "allocated", "retired");
     for (unsigned zone = 0; zone < mm_nr_zones(); zone++) {
         mm_zone_info(zone, &info);
         snprintf(name, sizeof(name), "%u:%u", zone, info.node);
         zone_line(name, &info);
-        /* Not asked for once more: the sum should be that of the lines above it. */
-        all.clean += info.clean + info.stored_clean;
-        all.dirty += info.dirty + info.stored_dirty;
-        all.in_flight += info.in_flight;
-        all.allocated += info.allocated;
-        all.retired += info.retired;
+        zone_add(&all, &info); /* not asked for once more: the sum of the lines above it */
     }
     zone_line("all", &all);
-    log_line("(MiB; retired in frames; dirty means free and not yet scrubbed)");
+    log_line("(dirty: free and not yet scrubbed; stored: free, kept at hand by a CPU)");
+}
+
+static void guest_line(const char *id, const struct guest_stat *g, const char *end)
+{
+    log_line("%4s %-12s %-8s %4u %3u %9lu %9lu %9lu %7lu %7lu  %s", id, g->name,
+             guest_state_name(g->state), g->node, g->cpu, KIB_OF(g->frames_held),
+             KIB_OF(g->frames_got), KIB_OF(g->frames_back), KIB_OF(g->frames_own), MS_OF(g->cpu_ns),
+             end);
 }
 
 void table_guests(void)
 {
-    struct guest_stat g;
+    struct guest_stat g, all = {0};
+    char text[12];
     unsigned nr = 0;
 
     for (unsigned id = guest_next(0); id; id = guest_next(id)) {
         if (guest_stat_get(id, &g) != 0)
             continue;
         if (nr++ == 0)
-            log_line("  id name         kind     state    node cpu      MiB  end");
-        log_line("%4u %-12s %-8s %-8s %4u %3u %6lu.%lu  %s", g.id, g.name, g.kind,
-                 guest_state_name(g.state), g.node, g.cpu, MIB_OF(g.frames_held),
-                 TENTH_OF(g.frames_held), g.state == GUEST_DEAD ? g.end : "");
+            log_line("  id name         state    node cpu  held KiB       got      gave     own"
+                     "  CPU ms  end");
+        snprintf(text, sizeof(text), "%u", id);
+        guest_line(text, &g, g.state == GUEST_DEAD ? g.end : "");
+        all.frames_held += g.frames_held;
+        all.frames_got += g.frames_got;
+        all.frames_back += g.frames_back;
+        all.frames_own += g.frames_own;
+        all.cpu_ns += g.cpu_ns;
     }
     if (nr == 0)
         log_line("no guests");
+    else
+        log_line("%4s %-30s %9lu %9lu %9lu %7lu %7lu", "all", "", KIB_OF(all.frames_held),
+                 KIB_OF(all.frames_got), KIB_OF(all.frames_back), KIB_OF(all.frames_own),
+                 MS_OF(all.cpu_ns));
 }
 
 void table_scrubbed(void)
 {
-    log_line("scrubbed      idle CPUs (MiB)      takers (MiB)         at free   oldest dirt (ms)");
-    log_line("node          local     remote     local     remote     (MiB)     scrubbed   now");
+    log_line("scrubbed      idle CPUs (MiB)      takers (MiB)         at free   aged      oldest "
+             "dirt (ms)");
+    log_line("node          local     remote     local     remote     (MiB)     (MiB)     scrubbed"
+             "   now");
     for (unsigned node = 0; node <= nr_nodes; node++) {
         struct mm_zone_info i;
         char name[12];
@@ -119,14 +145,26 @@ void table_scrubbed(void)
             return;
         mm_node_info(sum ? MM_ALL_NODES : node, &i);
         snprintf(name, sizeof(name), "%u", node);
-        log_line("%-8s %8lu.%lu %8lu.%lu %7lu.%lu %8lu.%lu %7lu.%lu %12lu %5lu", sum ? "all" : name,
-                 MIB_OF(i.scrubbed_idle_local), TENTH_OF(i.scrubbed_idle_local),
+        log_line("%-8s %8lu.%lu %8lu.%lu %7lu.%lu %8lu.%lu %7lu.%lu %7lu.%lu %12lu %5lu",
+                 sum ? "all" : name, MIB_OF(i.scrubbed_idle_local), TENTH_OF(i.scrubbed_idle_local),
                  MIB_OF(i.scrubbed_idle_remote), TENTH_OF(i.scrubbed_idle_remote),
                  MIB_OF(i.scrubbed_takers_local), TENTH_OF(i.scrubbed_takers_local),
                  MIB_OF(i.scrubbed_takers_remote), TENTH_OF(i.scrubbed_takers_remote),
-                 MIB_OF(i.scrubbed_at_free), TENTH_OF(i.scrubbed_at_free), i.oldest_scrubbed_ms,
-                 i.oldest_dirt_ms);
+                 MIB_OF(i.scrubbed_at_free), TENTH_OF(i.scrubbed_at_free), MIB_OF(i.scrubbed_aged),
+                 TENTH_OF(i.scrubbed_aged), i.oldest_scrubbed_ms, i.oldest_dirt_ms);
     }
+}
+
+/* Who holds what is allocated. The first number is the sum of the others. */
+static void table_holders(void)
+{
+    struct accounting a;
+
+    accounting_take(&a);
+    log_line("allocated: %lu frames: guests %lu, their tables %lu, thread stacks %lu, thread "
+             "records %lu, refused and kept %lu, nobody's %ld%s",
+             a.all.allocated, a.guests, a.guest_own, a.stacks, a.records, a.guests_kept,
+             a.unaccounted, a.steady ? "" : " (not of one moment: frames are moving)");
 }
 
 void table_stats(void)
@@ -142,14 +180,38 @@ void table_stats(void)
     log_line("in stores: %lu clean, %lu dirty frames; metadata %lu KiB", i.stored_clean,
              i.stored_dirty, (u64)(i.metadata_bytes / KIB));
     log_line("leaks found by the check before mapping: %lu", guests_leak_count());
-    log_line(" cpu node threads ready tick   switches  scrubbed MiB  wakes when idle"
+    table_holders();
+}
+
+void table_cpus(void)
+{
+    struct sched_stats all = {0};
+    struct accounting a;
+    u64 scrubbed = 0;
+
+    log_line(" cpu node threads ready tick   switches    busy ms  scrubbed KiB  wakes when idle"
              "  clears before run: last most");
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         struct sched_stats s;
         u64 frames = mm_cpu_scrubbed(cpu);
         sched_cpu_stats(cpu, &s);
-        log_line("%4u %4u %7u %5u %4s %10lu %11lu.%lu %16lu %24lu %4lu", cpu, cpu_node(cpu),
-                 s.threads, s.ready, s.tick_on ? "on" : "off", s.switches, MIB_OF(frames),
-                 TENTH_OF(frames), s.idle_wakes, s.clears_before_run, s.clears_before_run_max);
+        log_line("%4u %4u %7u %5u %4s %10lu %10lu %13lu %16lu %24lu %4lu", cpu, cpu_node(cpu),
+                 s.threads, s.ready, s.tick_on ? "on" : "off", s.switches, MS_OF(s.busy_ns),
+                 KIB_OF(frames), s.idle_wakes, s.clears_before_run, s.clears_before_run_max);
+        scrubbed += frames;
+        all.threads += s.threads;
+        all.ready += s.ready;
+        all.switches += s.switches;
+        all.busy_ns += s.busy_ns;
+        all.idle_wakes += s.idle_wakes;
+        all.clears_before_run_max = MAX(all.clears_before_run_max, s.clears_before_run_max);
     }
+    log_line("%4s %12u %5u %4s %10lu %10lu %13lu %16lu %24s %4lu", "all", all.threads, all.ready,
+             "", all.switches, MS_OF(all.busy_ns), KIB_OF(scrubbed), all.idle_wakes, "",
+             all.clears_before_run_max);
+    accounting_take(&a);
+    log_line("scrubbed by CPUs %lu KiB; by zone: idle, local %lu, remote %lu, aged %lu%s",
+             KIB_OF(a.cpu_scrubbed), KIB_OF(a.all.scrubbed_idle_local),
+             KIB_OF(a.all.scrubbed_idle_remote), KIB_OF(a.all.scrubbed_aged),
+             a.steady ? "" : " (not of one moment: CPUs are scrubbing)");
 }

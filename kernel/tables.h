@@ -19,6 +19,7 @@ void table_topology(const struct topology *topo);
 void table_zones(void);
 void table_guests(void);
 void table_stats(void);
+void table_cpus(void);
 /* What idle CPUs and takers scrubbed, local and remote, and how old the oldest dirt got. */
 void table_scrubbed(void);
 

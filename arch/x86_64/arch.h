@@ -139,6 +139,8 @@ void *kstack_create(void);
  * Thread context, interrupts on, no lock held.
  */
 void kstack_destroy(void *top);
+/* Frames of mm/ in all stacks of kstack_create(). Exact while none is made or destroyed. */
+u64 kstack_frames_held(void);
 
 /* ---- threads: switching kernel stacks ---- */
 struct arch_thread {

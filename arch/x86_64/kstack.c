@@ -109,6 +109,15 @@ void kstack_destroy(void *top)
     slot_free(slot);
 }
 
+u64 kstack_frames_held(void)
+{
+    u64 slots = 0;
+    for (unsigned w = 0; w < WORDS; w++)
+        for (u64 bits = load_relaxed(&used[w]); bits; bits &= bits - 1)
+            slots++;
+    return slots * STACK_FRAMES;
+}
+
 u64 kstack_create_boot(u64 bytes)
 {
     u64 phys = boot_take(bytes), va = boot_next + FRAME_SIZE; /* the guard page */
