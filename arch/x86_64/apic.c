@@ -11,6 +11,7 @@ enum { /* offsets (SDM3 table 11-1); the x2APIC MSR is 0x800 + offset / 16 */
        APIC_TPR = 0x80,
        APIC_EOI = 0xb0,
        APIC_SVR = 0xf0,
+       APIC_ISR = 0x100,
        APIC_ESR = 0x280,
        APIC_ICR = 0x300,
        APIC_ICR_HIGH = 0x310,
@@ -69,6 +70,25 @@ void apic_init(u64 phys)
     apic_init_cpu();
 }
 
+bool apic_in_service(unsigned vector)
+{
+    return apic_read(APIC_ISR + vector / 32 * 0x10) >> vector % 32 & 1;
+}
+
+u32 apic_error(void)
+{
+    apic_write(APIC_ESR, 0);
+    return apic_read(APIC_ESR);
+}
+
+/* Whatever the firmware was serving when it left: each EOI ends one of at most 256. */
+static void apic_drain(void)
+{
+    for (unsigned vector = 0; vector < 256; vector++)
+        if (apic_in_service(vector))
+            apic_write(APIC_EOI, 0);
+}
+
 void apic_init_cpu(void)
 {
     u64 base = rdmsr(MSR_APIC_BASE) | BASE_ENABLE;
@@ -80,7 +100,7 @@ void apic_init_cpu(void)
     apic_write(APIC_LVT_ERROR, VECTOR_APIC_ERROR);
     apic_write(APIC_TIMER_DIVIDE, DIVIDE_BY_16);
     apic_write(APIC_ESR, 0);
-    apic_write(APIC_EOI, 0);
+    apic_drain();
     apic_write(APIC_SVR, APIC_ENABLE | VECTOR_SPURIOUS);
 }
 

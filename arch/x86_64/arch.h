@@ -16,6 +16,7 @@
 #include "cpu.h"      /* struct cpu, this_cpu(), preemption */
 #include "spinlock.h" /* ranked FIFO spin locks */
 #include "clear.h"    /* clearing frames */
+#include "freeze.h"   /* stopping the other CPUs for good */
 
 /* ======================= what mm/ may use ======================= */
 
@@ -110,8 +111,6 @@ enum exit_code { /* written to isa-debug-exit at 0xf4; QEMU's status is value * 
                  EXIT_NOTHING_RAN = 0x14,
 };
 void machine_exit(enum exit_code code) __attribute__((noreturn));
-/* Stops every other CPU for good, by NMI. For panics. */
-void machine_freeze_others(void);
 
 /*
  * A frame that a machine check has reported, each once; false: none. The handler only notes

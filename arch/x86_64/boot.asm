@@ -168,7 +168,7 @@ boot_long:
 align 8
 boot_gdt:
         dq 0
-        dq 0x00209a0000000000           ; 64-bit code (APM2 4.8.1)
+        dq 0x00209b0000000000           ; 64-bit code (APM2 4.8.1)
 boot_gdt_pointer:
         dw $ - boot_gdt - 1
         dd boot_gdt

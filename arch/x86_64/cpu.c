@@ -92,14 +92,14 @@ void cpu_registers_init(void)
         wrmsr(MSR_PAT, 0x0007040600070106);
 }
 
-/* Descriptors of 64-bit mode: base and limit are ignored but for the TSS (APM2 4.8). */
+/* Descriptors of 64-bit mode: base and limit are ignored but for the TSS (APM2 4.8); accessed. */
 static void cpu_fill_gdt(struct cpu_arch *a)
 {
     u64 base = (u64)&a->tss, limit = sizeof(a->tss) - 1;
-    a->gdt[KERNEL_CS / 8] = 0x00209a0000000000;
-    a->gdt[KERNEL_DS / 8] = 0x0000920000000000;
-    a->gdt[USER_DS / 8] = 0x0000f20000000000;
-    a->gdt[USER_CS / 8] = 0x0020fa0000000000;
+    a->gdt[KERNEL_CS / 8] = 0x00209b0000000000;
+    a->gdt[KERNEL_DS / 8] = 0x0000930000000000;
+    a->gdt[USER_DS / 8] = 0x0000f30000000000;
+    a->gdt[USER_CS / 8] = 0x0020fb0000000000;
     a->gdt[TSS_SEL / 8] =
         limit | (base & 0xffffff) << 16 | 0x89ULL << 40 | (base >> 24 & 0xff) << 56;
     a->gdt[TSS_SEL / 8 + 1] = base >> 32;

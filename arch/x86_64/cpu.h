@@ -27,7 +27,8 @@ struct cpu {
     u64 cr3;                /* (o) physical root loaded now */
     unsigned nr_locks_held; /* (o) */
     const struct spinlock *locks_held[LOCKS_HELD_MAX]; /* (o) in the order they were taken */
-    struct cpu_arch *arch; /* (c) GDT, TSS, IST stacks: arch/x86_64/ only */
+    const struct spinlock *waits_for; /* (o) which lock it waits for; NULL: none. For panics */
+    struct cpu_arch *arch;            /* (c) GDT, TSS, IST stacks: arch/x86_64/ only */
 };
 
 /* Valid from cpu_early_init() on (the boot CPU's), on every CPU from its first C line. */

@@ -22,6 +22,7 @@ extern user_return_prepare
 extern cpu_has_smap
 
 %define TF_VECTOR 128
+%define TF_RIP    144
 %define TF_CS     152
 %define TF_SIZE   184
 %define GS_USER_RSP   8                 ; struct cpu (cpu.h)
@@ -67,6 +68,15 @@ MSR_GS_BASE       equ 0xc0000101
         pop rbx
         pop rax
 %endmacro
+
+; As if what was interrupted had called us: a frame for the chain that a backtrace follows
+; (freeze.h). rsp: the struct trapframe. Of ring 3 only the address is told, its rbp is a guest's.
+%macro STACK_FRAME 0
+        push qword [rsp + TF_RIP]
+        push rbp
+        mov rbp, rsp
+%endmacro
+global trap_handled, trap_handled_paranoid
 
 ; AC off. clac only where the CPU has it.
 %macro CLEAR_AC 0
@@ -115,8 +125,10 @@ trap_common:
 trap_call:
         mov rdi, rsp
         mov rbx, rsp
+        STACK_FRAME
         and rsp, -16
         call trap_handle                ; interrupts are off again when it comes back
+trap_handled:
         mov rsp, rbx
 trap_leave:
         add rsp, 8                      ; cr2
@@ -175,8 +187,10 @@ trap_paranoid:
 .ours:
         mov rdi, rsp
         mov rbx, rsp
+        STACK_FRAME
         and rsp, -16
         call trap_handle_paranoid
+trap_handled_paranoid:
         mov rsp, rbx
         test r12d, r12d
         jz .leave

@@ -162,3 +162,38 @@ const char *kstack_guard_name(u64 va)
     }
     return NULL;
 }
+
+static bool stack_covers(u64 va, u64 top, u64 size, u64 *low, u64 *high)
+{
+    *low = top - size;
+    *high = top;
+    return va >= *low && va < *high;
+}
+
+/*
+ * Any thread's stack that is there, not only the one that belongs to cpu->current: in the middle
+ * of a switch a CPU stands on the one that it is about to leave.
+ */
+static bool thread_stack_find(u64 va, u64 *low, u64 *high)
+{
+    unsigned slot = (unsigned)((va - KSTACK_BASE) / SLOT_SIZE);
+    if (!slot_table[slot / SLOTS_A_WORD] ||
+        !stack_covers(va, KSTACK_BASE + (slot + 1ULL) * SLOT_SIZE, KSTACK_SIZE, low, high))
+        return false;
+    const u64 *entry = slot_entries(slot);
+    for (unsigned i = 0; i < STACK_FRAMES; i++)
+        if (!(entry[i] & PTE_P))
+            return false;
+    return true;
+}
+
+bool cpu_stack_find(unsigned cpu, u64 va, u64 *low, u64 *high)
+{
+    const struct cpu_arch *a = cpu_by_id(cpu)->arch;
+    if (va >= KSTACK_BASE && va < AREA_END)
+        return thread_stack_find(va, low, high);
+    for (unsigned i = 0; i < IST_COUNT; i++)
+        if (stack_covers(va, a->tss.ist[i], IST_STACK_SIZE, low, high))
+            return true;
+    return stack_covers(va, a->stack_top, KSTACK_SIZE, low, high);
+}

@@ -5,10 +5,7 @@
 #include "lib/acpi.h"
 #include "lib/log.h"
 
-#define EXIT_PORT      0xf4 /* isa-debug-exit: QEMU ends with status value * 2 + 1 */
-#define FREEZE_WAIT_NS 200000000
-
-static bool freezing; /* (a) once true, every NMI is the last */
+#define EXIT_PORT 0xf4 /* isa-debug-exit: QEMU ends with status value * 2 + 1 */
 
 void machine_init(const struct topology *topo)
 {
@@ -19,26 +16,6 @@ void machine_init(const struct topology *topo)
     apic_init(topo->lapic_phys);
     ioapic_init(topo);
     apic_timer_calibrate();
-}
-
-bool machine_freezing(void)
-{
-    return load_acquire(&freezing); /* pairs with the exchange below */
-}
-
-void machine_freeze_others(void)
-{
-    if (xchg(&freezing, true))
-        return;
-    apic_nmi_others();
-    u64 end = time_ns() + FREEZE_WAIT_NS;
-    for (unsigned id = 0; id < nr_cpus; id++) {
-        const struct cpu *c = cpu_by_id(id);
-        if (id == cpu_id() || !load_acquire(&c->online))
-            continue;
-        while (!load_acquire(&c->arch->frozen) && time_ns() < end)
-            cpu_relax();
-    }
 }
 
 void machine_exit(enum exit_code code)

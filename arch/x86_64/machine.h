@@ -59,6 +59,7 @@ struct cpu_arch {
     u64 stack_top;               /* (c) of its idle (the boot CPU: boot) stack */
     bool fpu_shut;               /* (o) CR0.TS is set: the running guest thread has no FPU state */
     unsigned irq_locks;          /* (o) locks that the interrupted code held: see spinlock.c */
+    u64 start_tsc;               /* (c) when it came up */
     struct spinlock *halted_for; /* (a) the lock that it waits for in HLT, NULL: none */
     u32 halted_ticket;           /* (a) and the ticket it has */
     u64 tick_period;             /* (o) ns, 0: no tick */
@@ -88,6 +89,10 @@ void cpu_register(struct cpu *c, struct cpu_arch *a, unsigned id, u32 apic_id, u
 extern struct cpu boot_cpu;
 /* Per-CPU data and stacks of all other CPUs. machine_init() */
 void cpus_create(const struct topology *topo);
+
+/* ---- freeze.c ---- */
+/* Does not come back if this NMI is the one that stops the CPU. */
+void freeze_answer(const struct trapframe *tf);
 
 /* ---- traps.c, mce.c ---- */
 void trap_table_init(void);
@@ -154,6 +159,10 @@ void apic_init(u64 phys);
 void apic_init_cpu(void);
 u32 apic_boot_id(void);
 void apic_eoi(void);
+/* Is this vector in service, so that it wants an EOI? */
+bool apic_in_service(unsigned vector);
+/* Reads and clears the error status (SDM3 11.5.3). */
+u32 apic_error(void);
 void apic_ipi(u32 apic_id, unsigned vector);
 void apic_ipi_self(unsigned vector);
 void apic_nmi_others(void);
@@ -181,7 +190,6 @@ void smp_ap_main(struct cpu *c, void (*entry)(void)) __attribute__((noreturn));
 /* ---- machine.c, boot_info.c ---- */
 /* A parse_warn_fn that logs the text. */
 void machine_warn(void *ctx, const char *fmt, ...) __printf_like(2, 3);
-bool machine_freezing(void);
 
 /* ---- fw_cfg.c ---- */
 /* Reads a file of QEMU's fw_cfg into buf (without a NUL). Its length, 0: none. */

@@ -76,8 +76,11 @@ void smp_ap_main(struct cpu *c, void (*entry)(void))
     cpu_load(c);
     machine_check_init();
     apic_init_cpu();
-    /* Release: its own data are ready. Pairs with the acquire of who sends it interrupts. */
-    store_release(&c->online, true);
+    c->arch->start_tsc = rdtsc();
+    /* Its own data are ready. Pairs with the acquire of who sends it interrupts. Full fence. */
+    (void)xchg(&c->online, true);
+    /* What was shot down before anybody asked us, we may have cached by speculation. */
+    write_cr3(kernel_root);
     entry();
     panic("CPU %u came back from its idle loop", c->id);
 }
@@ -126,10 +129,14 @@ unsigned smp_start(void (*entry)(void))
     };
     for (unsigned id = 1; id < nr_cpus; id++) {
         struct cpu *c = cpu_by_id(id);
-        if (smp_wake(c, data))
+        u64 before = rdtsc();
+        if (smp_wake(c, data)) {
             online++;
-        else
+            if (c->arch->start_tsc < before || c->arch->start_tsc > rdtsc())
+                log_line("smp: the TSC of CPU %u is not in step; its times are wrong", id);
+        } else {
             log_line("smp: CPU %u (APIC id %u) did not come; going on without it", id, c->apic_id);
+        }
     }
     return online;
 }

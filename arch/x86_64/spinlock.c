@@ -90,6 +90,11 @@ static void spin_halt(struct cpu_arch *a, struct spinlock *l, u32 ticket)
 static void spin_wait(struct cpu *c, struct spinlock *l, u32 ticket)
 {
     unsigned looks = 0;
+    if (load_acquire(&l->serving) == ticket) /* acquire: as below */
+        return;
+    /* An interrupt that comes meanwhile may wait for a lock of its own. Relaxed: read when frozen. */
+    const struct spinlock *outer = c->waits_for;
+    store_relaxed(&c->waits_for, l);
     /* Acquire: pairs with the exchange in spin_drop(); what the last holder wrote is seen. */
     while (load_acquire(&l->serving) != ticket) {
         if (++looks % LOOKS_BEFORE_HALT == 0 && irqs_enabled())
@@ -97,6 +102,7 @@ static void spin_wait(struct cpu *c, struct spinlock *l, u32 ticket)
         else
             cpu_relax();
     }
+    store_relaxed(&c->waits_for, outer);
 }
 
 static void spin_kick_next(const struct spinlock *l, u32 ticket)

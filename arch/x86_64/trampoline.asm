@@ -95,10 +95,10 @@ stage64:
         jmp .late
 
 align 8
-gdt:    dq 0
-        dq 0x00cf9a000000ffff           ; 32-bit code
-        dq 0x00cf92000000ffff           ; data
-        dq 0x00209a0000000000           ; 64-bit code
+gdt:    dq 0                            ; accessed bits set: the CPU would write them into this
+        dq 0x00cf9b000000ffff           ; frame, which is read-only once paging is on (32-bit code,
+        dq 0x00cf93000000ffff           ; data,
+        dq 0x00209b0000000000           ; 64-bit code)
 global trampoline_gdt_pointer, trampoline_far32, trampoline_far64
 trampoline_gdt_pointer:
 gdt_pointer:

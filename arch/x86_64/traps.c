@@ -158,14 +158,15 @@ static void trap_interrupt(const struct trapframe *tf)
         break;
     case VECTOR_APIC_ERROR:
         apic_eoi();
-        log_line("cpu %u: local APIC error", c->id);
+        log_line("cpu %u: local APIC error %#x", c->id, apic_error());
         break;
     case VECTOR_SPURIOUS: /* wants no EOI (SDM3 11.9) */
         break;
     default:
-        if (tf->vector >= VECTOR_PIC && tf->vector < VECTOR_PIC + 16)
-            break; /* a masked 8259 sighs: spurious IRQ 7 or 15, no EOI */
-        panic("interrupt %#lx on CPU %u, which nobody asked for", tf->vector, c->id);
+        if (!apic_in_service((unsigned)tf->vector))
+            break; /* a masked 8259 sighs: spurious IRQ 7 or 15, or int n of our own: no EOI */
+        apic_eoi();
+        log_line("cpu %u: interrupt %#lx, which nobody asked for", c->id, tf->vector);
     }
     c->arch->irq_locks = 0;
     c->irq_depth--;
@@ -235,11 +236,7 @@ void trap_handle_paranoid(struct trapframe *tf)
     }
     if (tf->vector != TRAP_NMI)
         trap_kernel_fault(tf);
-    if (machine_freezing()) {
-        store_release(&a->frozen, true); /* pairs with the wait in machine_freeze_others() */
-        for (;;)
-            __asm__ volatile("cli; hlt");
-    }
+    freeze_answer(tf);
     a->nmi_rip = tf->rip;
     fetch_add(&a->nmis, 1);
     apic_ipi_self(VECTOR_NOTE);
