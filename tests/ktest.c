@@ -10,6 +10,7 @@
 #include "tests/ktest.h"
 #include "arch.h"
 #include "guest/guest.h"
+#include "kernel/accounting.h"
 #include "lib/log.h"
 #include "lib/printf.h"
 #include "lib/string.h"
@@ -150,29 +151,25 @@ void ktest_run_on(unsigned cpu, void (*fn)(void *), void *arg)
 /* ---- what a case may not leave behind ---- */
 
 struct snapshot {
-    u64 allocated;
+    struct accounting sums;
+    unsigned wrong; /* things that do not add up */
     bool scrub;
     const char *strategy;
 };
 
-static u64 frames_allocated(void)
-{
-    struct mm_zone_info info;
-    mm_node_info(MM_ALL_NODES, &info);
-    return info.allocated;
-}
-
-static struct snapshot snapshot_take(void)
-{
-    /* What ended before may still be on its way out. */
-    guests_wait_exiting();
-    thread_reap_wait();
-    return (struct snapshot){frames_allocated(), mm_scrub_enabled(), mm_strategy_name()};
-}
-
 static void say_line(const char *line)
 {
     log_line("  # %s", line);
+}
+
+static struct snapshot snapshot_take(void (*say)(const char *line))
+{
+    struct snapshot s = {.scrub = mm_scrub_enabled(), .strategy = mm_strategy_name()};
+    /* What ended before may still be on its way out. */
+    guests_wait_exiting();
+    thread_reap_wait();
+    s.wrong = accounting_check(say, &s.sums);
+    return s;
 }
 
 /* False: the thread is in a state in which no further case can run. */
@@ -195,9 +192,13 @@ static bool ktest_check_leftovers(const struct snapshot *before)
                    mm_strategy_name()))
         mm_strategy_set(before->strategy);
 
-    struct snapshot after = snapshot_take();
-    CHECK_MSG(after.allocated == before->allocated, "left behind: %ld frames more allocated",
-              (long)(after.allocated - before->allocated));
+    struct snapshot after = snapshot_take(say_line);
+    u64 was = before->sums.all.allocated, is = after.sums.all.allocated;
+    CHECK_MSG(is == was, "left behind: %ld frames more allocated", (long)(is - was));
+    CHECK_MSG(after.sums.unaccounted == before->sums.unaccounted,
+              "left behind: %ld frames more of nobody",
+              (long)(after.sums.unaccounted - before->sums.unaccounted));
+    CHECK_MSG(after.wrong == 0, "accounting: %u things do not add up", after.wrong);
     unsigned wrong = mm_check(false, say_line);
     CHECK_MSG(wrong == 0, "mm_check: %u things wrong", wrong);
     return true;
@@ -220,7 +221,7 @@ static bool run_case(const struct ktest_suite *s, const struct ktest *t, unsigne
         return true;
     }
 
-    struct snapshot before = snapshot_take();
+    struct snapshot before = snapshot_take(NULL);
     random_start(s->name, t->name);
     log_line("  # %s.%s", s->name, t->name); /* so that a panic or a hang has a name */
     u64 start = time_ns();

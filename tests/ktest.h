@@ -3,7 +3,8 @@
  * tests/suites.c. Output is KTAP 1 on the serial line (docs/testing.md).
  *
  * After each case the framework checks that no frame leaked, that no lock is held, that
- * preemption is on and that mm_check() finds nothing; a case that leaves a mess fails.
+ * preemption is on, that mm_check() finds nothing and that everything adds up
+ * (kernel/accounting.h); a case that leaves a mess fails.
  */
 #ifndef TESTS_KTEST_H
 #define TESTS_KTEST_H
