@@ -56,8 +56,10 @@ struct topology {
 void acpi_parse(const void *rsdp, u64 rsdp_len, u32 boot_apic_id, phys_map_fn map,
                 parse_warn_fn warn, void *ctx, struct topology *out);
 
-/* Searches [base, base + len) on 16-byte boundaries for a valid RSDP (ACPI 5.2.5.1),
- * all of it: 20 or, from revision 2 on, 36 bytes. NULL: none. */
+/*
+ * Searches [base, base + len) on 16-byte boundaries for a valid RSDP (ACPI 5.2.5.1), all of it:
+ * 20 or, from revision 2 on, 36 bytes. NULL: none.
+ */
 const void *acpi_find_rsdp(const void *base, u64 len);
 
 #endif

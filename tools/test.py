@@ -18,6 +18,7 @@ import threading
 import time
 
 import bars
+import broken_tables
 import ktap
 import outside
 import selftest
@@ -227,7 +228,7 @@ def bar_jobs():
 
 def everything(seed):
     return (kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs(seed) +
-            bar_jobs())
+            broken_tables.jobs(proof) + bar_jobs())
 
 
 def selected_jobs(selector, seed):
@@ -239,7 +240,7 @@ def selected_jobs(selector, seed):
     for name, function, args in host_jobs(seed):  # host.test_x.case
         if selector.startswith(name + "."):
             return [(name, function, args + (selector[len(name) + 1:],))]
-    if re.match(r"(host|tools|story|outside|bars|kernel)(\.|$)", selector):
+    if re.match(r"(host|tools|story|outside|broken|bars|kernel)(\.|$)", selector):
         raise Wrong(f"T={selector}: expected one of " + ", ".join(job[0] for job in own))
     env = dict(os.environ)
     env["FIRMWARE"] = env.get("FIRMWARE") or "pvh"  # the fast way in, unless asked
