@@ -126,7 +126,8 @@ images: $(ELF) $(GUESTS) $(ISO)
 CFLAGS := -std=gnu11 -ffreestanding -fno-builtin -nostdinc \
           -isystem $(shell $(CC) -print-file-name=include 2>/dev/null) \
           -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pic -fno-pie \
-          -fno-stack-protector -fno-omit-frame-pointer -fno-strict-aliasing -fcf-protection=none \
+          -fno-stack-protector -fno-omit-frame-pointer -fno-optimize-sibling-calls \
+          -fno-strict-aliasing -fcf-protection=none \
           -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR) \
           -I. -Iarch/x86_64
 ASFLAGS := -f elf64 -g -F dwarf -I./ -Iarch/x86_64/ $(if $(WERROR),-Werror)
@@ -148,9 +149,18 @@ $(call text_file,$(B)/kernel/flags.txt,$(CC) $(CFLAGS) $(ASFLAGS))
 endif
 $(B)/kernel/objects.txt $(B)/kernel/flags.txt:
 
-$(ELF): $(OBJECTS) linker.ld $(B)/kernel/objects.txt
+# Twice: the kernel has a table of its own functions, for backtraces, and only a link tells where
+# they are. The table must not have moved them.
+TABLE := $(B)/kernel/table
+
+$(ELF): $(OBJECTS) linker.ld tools/symbols.py $(B)/kernel/objects.txt
 	@echo "  LD      $@"
-	$(Q)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(OBJECTS)
+	$(Q)$(LD) $(LDFLAGS) -T linker.ld --defsym=kernel_symbols=0 --defsym=kernel_nr_symbols=0 \
+	    -o $(TABLE).elf $(OBJECTS)
+	$(Q)nm -n $(TABLE).elf | $(PY) tools/symbols.py > $(TABLE).c
+	$(Q)$(CC) $(CFLAGS) -g0 -c -o $(TABLE).o $(TABLE).c
+	$(Q)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(OBJECTS) $(TABLE).o
+	$(Q)nm -n $@ | $(PY) tools/symbols.py | cmp - $(TABLE).c
 
 $(B)/kernel/%.c.o: %.c $(B)/kernel/flags.txt
 	@mkdir -p $(@D)

@@ -10,6 +10,7 @@
 #include "kernel/policy.h"
 #include "kernel/bench.h"
 #include "kernel/console.h"
+#include "kernel/crash.h"
 #include "kernel/tables.h"
 #include "guest/guest.h"
 #include "lib/errors.h"
@@ -281,6 +282,14 @@ static void command_threads(struct words *w)
     sched_dump(say_line);
 }
 
+static void command_crash(struct words *w)
+{
+    if (w->nr == 2 && !w->word[1].value)
+        crash(w->word[1].key);
+    command_usage(w); /* still here: no such kind */
+    crash_list();
+}
+
 static void command_off(struct words *w)
 {
     (void)w;
@@ -308,6 +317,8 @@ static const struct command commands[] = {
     {"bench", "destroy", "free 256 MiB with claim and with eager: the ratio", NULL, 0,
      command_bench},
     {"check", "", "recount every map and read every clean frame", "", 0, command_check},
+    {"crash", "KIND", "break the kernel on purpose; without KIND: the ways there are", NULL, 0,
+     command_crash},
     {"help", "", "this", "", 0, command_help},
     {"off", "", "leave QEMU, status 0x10", "", 0, command_off},
 };

@@ -50,6 +50,8 @@ void thread_on_reaped(struct thread *t, void (*fn)(void *arg), void *arg);
 void thread_reap_wait(void);
 struct thread *thread_self(void);
 const char *thread_name(const struct thread *t);
+/* "running", "blocked", ... : what it is at this moment, or just was. Any context. */
+const char *thread_state_name(const struct thread *t);
 unsigned thread_cpu(const struct thread *t);
 /* The machine half of a thread: guest/ sets cr3 and fpu there before thread_start(). */
 struct arch_thread *thread_arch(struct thread *t);

@@ -373,6 +373,13 @@ const char *thread_name(const struct thread *t)
     return t->name;
 }
 
+const char *thread_state_name(const struct thread *t)
+{
+    static const char *const name[] = {"new", "ready", "running", "blocked", "dead"};
+    unsigned state = load_relaxed(&t->state); /* for people */
+    return state < ARRAY_SIZE(name) ? name[state] : "in no known state";
+}
+
 unsigned thread_cpu(const struct thread *t)
 {
     return t->cpu;
@@ -395,7 +402,6 @@ void *thread_guest(const struct thread *t)
 
 void sched_dump(void (*say)(const char *line))
 {
-    static const char *const state_name[] = {"new", "ready", "running", "blocked", "dead"};
     char line[96];
 
     /* The names are copied out in small steps: `say` may be slow, and may take other locks. */
@@ -409,7 +415,7 @@ void sched_dump(void (*say)(const char *line))
             if (n++ != skip)
                 continue;
             snprintf(line, sizeof(line), "thread %u %s: cpu %u, %s%s", t->id, t->name, t->cpu,
-                     state_name[t->state], t->guest ? ", of a guest" : "");
+                     thread_state_name(t), t->guest ? ", of a guest" : "");
             found = true;
             break;
         }
