@@ -50,7 +50,8 @@ void gather_add(struct gather *ga, pfn_t pfn)
 {
     unsigned i = gather_place(ga, ALIGN_DOWN(pfn, MAP512_BITS));
     unsigned bit = pfn % MAP512_BITS;
-    ASSERT(!map512_test(&ga->frames[i], bit)); /* a frame that the map has twice */
+    if (map512_test(&ga->frames[i], bit))
+        panic("P2 one owner: a guest's map has the frame at pfn 0x%lx twice", pfn);
     map512_set(&ga->frames[i], bit);
     ga->last = i;
 }

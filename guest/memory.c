@@ -426,5 +426,8 @@ void guest_memory_destroy(struct guest *g)
     }
     g->gib = NULL;
     g->head = NULL;
-    ASSERT(g->frames_held == 0 && g->frames_own == 0 && g->blocks == 0);
+    if (g->frames_held || g->frames_own || g->blocks)
+        panic("P2 one owner: guest %u is gone and still counts %lu frames, %lu of its map's own, "
+              "%lu blocks",
+              g->id, g->frames_held, g->frames_own, g->blocks);
 }

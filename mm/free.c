@@ -39,7 +39,8 @@ void mm_free(pfn_t pfn, unsigned order)
     struct zone *z = zone_of(pfn);
     if (!z || order > ORDER_MAX || !IS_ALIGNED(pfn, 1ULL << order) ||
         pfn + (1ULL << order) > z->end)
-        panic("mm: free of what is no block: pfn 0x%llx, order %u", (unsigned long long)pfn, order);
+        panic("P2 one owner: free of what is no block: pfn 0x%llx, order %u",
+              (unsigned long long)pfn, order);
 
     const struct strategy *s = strategy_now();
     bool dirty = !(s->before_free && s->before_free(pfn, 1ULL << order));
@@ -79,7 +80,8 @@ void mm_free_mask(pfn_t first, const struct map512 *frames)
     while ((bit = map512_next(&left, 0)) != MAP512_NONE) {
         struct zone *z = zone_of(first + bit);
         if (!z)
-            panic("mm: free of pfn 0x%llx, which is no memory", (unsigned long long)(first + bit));
+            panic("P2 one owner: free of pfn 0x%llx, which is no memory",
+                  (unsigned long long)(first + bit));
         u64 end = MIN(z->end - first, 512ULL);
         struct map512 part = map512_range(bit, (unsigned)end - bit);
         map512_and(&part, &left);

@@ -88,7 +88,7 @@ void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
     struct map512 run = map512_range(first, count);
     ASSERT(spin_held(&z->lock));
     if (map512_meets(&run, &g->free))
-        panic("mm: double free of the block of order %u at pfn 0x%llx (node %u)", order,
+        panic("P2 one owner: double free of the block of order %u at pfn 0x%llx (node %u)", order,
               (unsigned long long)zone_pb_pfn(z, i), z->node);
     if (unlikely(z->nr_bad) || map512_meets(&run, &g->part)) {
         put_one_by_one(z, i, count, dirty, since);

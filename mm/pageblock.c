@@ -177,7 +177,7 @@ void pageblock_put_locked(struct zone *z, u32 i, struct map512 frames, const str
     if (n == 0)
         return;
     if (map512_test(&g->free, bit) || map512_meets(&frames, &pb->free))
-        panic("mm: double free in the pageblock at pfn 0x%llx (node %u)",
+        panic("P2 one owner: double free in the pageblock at pfn 0x%llx (node %u)",
               (unsigned long long)zone_pb_pfn(z, i), z->node);
 
     struct map512 dirt = *dirty;
@@ -247,6 +247,7 @@ void pageblock_check_owned_locked(struct zone *z, u32 i, const struct map512 *fr
     if (likely(pb->out == 0))
         return; /* free ones are caught by pageblock_put_locked() */
     if (claim_holds_locked(z, i, frames) || store_holds_locked(z, i, frames))
-        panic("mm: free of a claimed or stored frame in the pageblock at pfn 0x%llx (node %u)",
+        panic("P2 one owner: free of a claimed or stored frame in the pageblock at pfn 0x%llx "
+              "(node %u)",
               (unsigned long long)zone_pb_pfn(z, i), z->node);
 }

@@ -125,7 +125,7 @@ static void put_behind(struct zone *z, const struct behind *b)
         unsigned count = 0;
         for (; n < b->nr && zone_pb(z, b->pfn[n]) == i; n++, count++) {
             if (map512_test(&frames, (unsigned)(b->pfn[n] % 512)))
-                panic("mm: double free of pfn 0x%llx", (unsigned long long)b->pfn[n]);
+                panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)b->pfn[n]);
             map512_set(&frames, (unsigned)(b->pfn[n] % 512));
         }
         pageblock_check_owned_locked(z, i, &frames);
