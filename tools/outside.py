@@ -18,7 +18,8 @@ from machine import MIB, Machine, Unproven, with_symbols
 
 NODE_MIB = 512  # of each of two nodes
 GUEST_MIB = 256
-PROBER_MIB = 448  # most of its node: it has to meet the dirt
+PROBER_MIB = 448  # most of its node: it has to meet the dirt,
+OVERLAP_MIB = PROBER_MIB + GUEST_MIB - NODE_MIB  # this much of it if nobody scrubs meanwhile
 LIMIT = 120
 COVERED = 0.90
 REFUSED = "was not zero"  # guest/check.c, of each frame
@@ -150,32 +151,57 @@ def wait_dead(console, ident):
 
 
 def prove_prober(rounds, seed):
-    """Kill and probe, `rounds` times in one boot; each time over all of the dead one's memory."""
-    frames = PROBER_MIB * MIB // 4096
+    """Kill and probe, `rounds` times in one boot. In every second round the idle CPUs are held
+    back by a rate, so that the prober must meet dirt: most of what it takes beyond what was clean.
+    """
+    met = 0
     with RamDir() as ram, Console(machine_for("", ram), LIMIT + 20 * rounds) as console:
         try:
             console.prompt()
             for i in range(rounds):
-                secret = new_secret(f"{seed}.{i}")
-                ident = start_secretive(console, secret)
-                wait_filled(console, secret)
-                # In one write: the prober is asked for while the idle CPUs still scrub.
-                console.send(f"kill {ident}\nstart prober mem={PROBER_MIB}M node=1")
-                console.prompt()  # of kill
-                m = console.expect(r"prober: (\d+) leaks in (\d+) frames")
-                if m[1] != "0":
-                    raise Unproven(f"round {i + 1}: {m[0]}")
-                if int(m[2]) < frames:
-                    raise Unproven(f"round {i + 1}: {m[0]}, expected at least {frames} frames")
-                console.prompt()  # of start: the prober's memory is back
-            stats = refuse_refusals(console)
+                slow = i % 2 == 0
+                dirt = probe_once(console, new_secret(f"{seed}.{i}"), "rate=32M" if slow else "")
+                if slow and dirt < OVERLAP_MIB / 2:
+                    raise Unproven(f"the prober met {dirt:.0f} MiB of dirt, expected at least "
+                                   f"{OVERLAP_MIB // 2}: it was not started mid-scrub")
+                met += dirt
+            refuse_refusals(console)
             console.off()
         except (Lost, Unproven) as wrong:
             raise with_tail(wrong, console)
-    takers = re.search(r"^all +\S+ +\S+ +(\S+) +(\S+)", stats, re.M)
-    cleared = sum(map(float, takers.groups())) if takers else 0
-    return (f"{rounds} rounds of {frames} frames, 0 leaks; takers met {cleared:.0f} MiB of dirt "
-            "and cleared it themselves")
+    return (f"{rounds} rounds of {PROBER_MIB} MiB, 0 leaks; it met {met:.0f} MiB of dirt, "
+            "which was cleared as it was taken")
+
+
+def probe_once(console, secret, limit):
+    """One round; gives how many MiB takers had to clear."""
+    console.command("wait clean")
+    ident = start_secretive(console, secret)
+    wait_filled(console, secret)
+    before = cleared_by_takers(console)
+    if limit:
+        console.command(f"scrub {limit}")
+    # In one write: the prober is asked for while the idle CPUs still scrub.
+    console.send(f"kill {ident}\nstart prober mem={PROBER_MIB}M node=1")
+    console.prompt()  # of kill
+    m = console.expect(r"prober: (\d+) leaks in (\d+) frames|start prober: .*")
+    if m[1] != "0":
+        raise Unproven(m[0])
+    if int(m[2]) < PROBER_MIB * MIB // 4096:
+        raise Unproven(f"{m[0]}, expected at least {PROBER_MIB * MIB // 4096} frames")
+    console.prompt()  # of start: the prober's memory is back
+    if limit:
+        console.command("scrub rate=off")
+    return cleared_by_takers(console) - before
+
+
+def cleared_by_takers(console):
+    """MiB, from the line of sums: idle local and remote, takers local and remote, ..."""
+    stats = console.command("stats")
+    m = re.search(r"^all +\S+ +\S+ +(\S+) +(\S+)", stats, re.M)
+    if not m:
+        raise Unproven("stats has no line of sums")
+    return float(m[1]) + float(m[2])
 
 
 def refuse_refusals(console):
@@ -184,7 +210,6 @@ def refuse_refusals(console):
     m = re.search(r"leaks found by the check before mapping: (\d+)", stats)
     if not m or m[1] != "0" or REFUSED in console.text:
         raise Unproven(m[0] if m else "stats does not say how many leaks the check found")
-    return stats
 
 
 def with_tail(wrong, console):
