@@ -9,6 +9,7 @@
 #include "kernel/cmdline.h"
 #include "kernel/commands.h"
 #include "kernel/console.h"
+#include "kernel/mce.h"
 #include "kernel/story.h"
 #include "kernel/tables.h"
 #include "guest/guest.h"
@@ -187,6 +188,7 @@ void kernel_main(u32 magic, u64 info_phys)
     console_input_init();                       /* a wait queue, and interrupts that wake it */
     boot_smp();                                 /* the others go idle, and begin to scrub */
     aged_start();                               /* one thread a node: no dirt is forgotten */
+    mce_start();                                /* bad frames that are reported leave the game */
     boot_report();                              /* the scheduler is up on every CPU */
     boot_guests();                              /* reads the archive's table of contents */
     main_thread();

@@ -234,7 +234,7 @@ void pageblock_out_locked(struct zone *z, u32 i, int change)
     unsigned bit;
     struct gigablock *g = zone_pb_gig(z, i, &bit);
     ASSERT(spin_held(&z->lock));
-    pb->out = (u16)(pb->out + change);
+    pb->out = (u16)(pb->out + change) & 0x7fff;
     if (pb->out || pb->nr_free)
         map512_set(&g->part, bit);
     else

@@ -61,8 +61,8 @@ struct pageblock {
     u32 next[NR_LISTS], prev[NR_LISTS]; /* (Z) indices of pageblocks, PB_NONE at the ends */
     u8 listed[NR_LISTS];                /* (Z) fill * NR_CLASSES + class, or NOT_LISTED */
     u16 nr_free, nr_dirty;              /* (Z) bits in free, and in free & dirty */
-    u16 out;                            /* (Z) claims and stores that hold frames of it */
-    bool has_bad;                       /* (Z) the zone's bad table has frames of it */
+    u16 out : 15;                       /* (Z) claims and stores that hold frames of it */
+    u16 has_bad : 1;                    /* (Z) the zone's bad table has frames of it */
 };
 
 struct gigablock {
