@@ -3,45 +3,15 @@
  * and that all of their memory comes back. The images are those of guest/images/, from the
  * module; without one every case is skipped.
  */
-#include "tests/ktest.h"
+#include "tests/ktest_guest.h"
 #include "arch.h"
-#include "guest/guest.h"
 #include "lib/string.h"
 #include "mm/mm.h"
 #include "sched/sched.h"
 
-static const char *image_wanted;
-static bool image_seen;
-
-static void image_look(void *ctx, const char *name)
-{
-    (void)ctx;
-    image_seen |= strcmp(name, image_wanted) == 0;
-}
-
-/* False, and the case is skipped: there is no such image. */
-static bool have_image(const char *name)
-{
-    image_wanted = name;
-    image_seen = false;
-    guests_each_image(image_look, NULL);
-    if (!image_seen)
-        ktest_skip("no image %s in the module", name);
-    return image_seen;
-}
-
 static bool starts_with(const char *text, const char *start)
 {
     return strncmp(text, start, strlen(start)) == 0;
-}
-
-/* Starts it; a failed check and 0 if it does not. */
-static unsigned start(const struct guest_config *cfg)
-{
-    unsigned id = 0;
-    int error = guest_start(cfg, &id);
-    CHECK_MSG(error == 0, "start %s: %s", cfg->name, error_text(error));
-    return error ? 0 : id;
 }
 
 static unsigned start_small(const char *name, const char *secret, unsigned cpu)
@@ -50,25 +20,7 @@ static unsigned start_small(const char *name, const char *secret, unsigned cpu)
     cfg.mem = 1 * MIB;
     cfg.secret = secret;
     cfg.cpu = cpu;
-    return start(&cfg);
-}
-
-/* Waits for its end; what came of it. False, and a failed check: it has none. */
-static bool ended(unsigned id, struct guest_stat *out)
-{
-    if (!id)
-        return false;
-    int waited = guest_wait(id), got = guest_stat_get(id, out);
-    return CHECK_MSG(waited == 0 && got == 0 && out->state == GUEST_DEAD && out->frames_held == 0,
-                     "guest %u: wait %s, stat %s", id, error_text(waited), error_text(got));
-}
-
-static void ends_with_code_0(unsigned id)
-{
-    struct guest_stat stat;
-    if (ended(id, &stat))
-        CHECK_MSG(stat.exit_code == 0 && starts_with(stat.end, "exited"), "%s: %s", stat.name,
-                  stat.end);
+    return ktest_guest_start(&cfg);
 }
 
 /* ---- what a guest may not do ---- */
@@ -78,10 +30,10 @@ static void all_are_killed(const char *name, const char *const *words, unsigned 
 {
     struct guest_stat stat;
     u64 leaks = guests_leak_count();
-    if (!have_image(name))
+    if (!ktest_guest_have(name))
         return;
     for (unsigned i = 0; i < nr; i++) {
-        if (!ended(start_small(name, words[i], i % nr_cpus), &stat))
+        if (!ktest_guest_ended(start_small(name, words[i], i % nr_cpus), &stat))
             continue;
         CHECK_MSG(starts_with(stat.end, "killed: ") && stat.exit_code == -1, "%s %s: %s", name,
                   words[i], stat.end);
@@ -122,16 +74,16 @@ static void reading_the_kernel_kills(void)
 
 static void the_abi_holds(void)
 {
-    if (!have_image("abicheck"))
+    if (!ktest_guest_have("abicheck"))
         return;
-    ends_with_code_0(start_small("abicheck", NULL, ANY_CPU));
-    ends_with_code_0(start_small("abicheck", NULL, nr_cpus - 1));
+    ktest_guest_ends_well(start_small("abicheck", NULL, ANY_CPU));
+    ktest_guest_ends_well(start_small("abicheck", NULL, nr_cpus - 1));
 }
 
 static void the_console_is_theirs_by_name_only(void)
 {
-    if (have_image("chatter"))
-        ends_with_code_0(start_small("chatter", NULL, ANY_CPU));
+    if (ktest_guest_have("chatter"))
+        ktest_guest_ends_well(start_small("chatter", NULL, ANY_CPU));
 }
 
 /* Two on one CPU and two elsewhere, each changing its memory all the time. */
@@ -139,16 +91,16 @@ static void memory_is_got_and_given(void)
 {
     unsigned id[4];
     struct guest_stat stat;
-    if (!have_image("getgive"))
+    if (!ktest_guest_have("getgive"))
         return;
     for (unsigned i = 0; i < ARRAY_SIZE(id); i++) {
         struct guest_config cfg = GUEST_CONFIG_DEFAULT("getgive");
         cfg.mem = (5 + 2 * i) * MIB;
         cfg.cpu = i < 2 ? nr_cpus - 1 : i % nr_cpus;
-        id[i] = start(&cfg);
+        id[i] = ktest_guest_start(&cfg);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(id); i++) {
-        ends_with_code_0(id[i]);
+        ktest_guest_ends_well(id[i]);
         if (id[i] && guest_stat_get(id[i], &stat) == 0)
             CHECK_MSG(stat.frames_got > 0 && stat.frames_back > stat.frames_got &&
                           stat.frames_peak >= stat.frames_given,
@@ -164,7 +116,7 @@ static void spinners_are_killed(void)
     static unsigned id[16];
     struct guest_stat stat;
     unsigned n = MIN(nr_cpus * 2, (unsigned)ARRAY_SIZE(id));
-    if (!have_image("spinner"))
+    if (!ktest_guest_have("spinner"))
         return;
     for (unsigned i = 0; i < n; i++)
         id[i] = start_small("spinner", NULL, i % nr_cpus);
@@ -176,7 +128,7 @@ static void spinners_are_killed(void)
         CHECK(guest_kill(id[i]) == 0);
     }
     for (unsigned i = 0; i < n; i++) {
-        if (!ended(id[i], &stat))
+        if (!ktest_guest_ended(id[i], &stat))
             continue;
         CHECK_MSG(strcmp(stat.end, "killed") == 0 && stat.exit_code == -1, "%s", stat.end);
         CHECK(guest_kill(id[i]) == E_NOENT);
@@ -188,20 +140,20 @@ static void spinners_are_killed(void)
 static void a_kill_may_come_at_any_time(void)
 {
     struct guest_stat stat;
-    if (!have_image("getgive"))
+    if (!ktest_guest_have("getgive"))
         return;
     for (unsigned i = 0; i < 30; i++) {
         struct guest_config cfg = GUEST_CONFIG_DEFAULT("getgive");
         cfg.mem = 3 * MIB;
         cfg.cpu = i % nr_cpus;
-        unsigned id = start(&cfg);
+        unsigned id = ktest_guest_start(&cfg);
         REQUIRE(id);
         if (i % 4)
             thread_sleep(ktest_random() % (20 * KTEST_MS));
         int killed = guest_kill(id);
         if (i % 3 == 0)
             guest_kill(id);
-        if (ended(id, &stat))
+        if (ktest_guest_ended(id, &stat))
             CHECK_MSG(killed == E_NOENT ? stat.exit_code == 0
                                         : starts_with(stat.end, "killed") || stat.exit_code == 0,
                       "%s", stat.end);
@@ -235,7 +187,7 @@ static void a_kill_may_come_while_loading(void)
 {
     struct ktest_thread t;
     unsigned killed = 0;
-    if (!have_image("spinner"))
+    if (!ktest_guest_have("spinner"))
         return;
     loading.stop = 0;
     loading.odd = 0;
@@ -277,7 +229,7 @@ static void refused(const struct guest_config *cfg, int want, const char *what)
 
 static void nonsense_is_refused(void)
 {
-    if (!have_image("prober"))
+    if (!ktest_guest_have("prober"))
         return;
     struct guest_config good = GUEST_CONFIG_DEFAULT("prober"), cfg = good;
     cfg.name = "no-such-image";
@@ -314,7 +266,7 @@ static u64 allocated(unsigned node)
 
 static void memory_is_of_its_node(void)
 {
-    if (!have_image("secretive"))
+    if (!ktest_guest_have("secretive"))
         return;
     for (unsigned node = 0; node < nr_nodes; node++) {
         struct guest_config cfg = GUEST_CONFIG_DEFAULT("secretive");
@@ -326,7 +278,7 @@ static void memory_is_of_its_node(void)
         cfg.node = node;
         cfg.linger = true;
         u64 before = allocated(node);
-        unsigned id = start(&cfg);
+        unsigned id = ktest_guest_start(&cfg);
         REQUIRE(id);
         struct guest_stat stat;
         CHECK(guest_stat_get(id, &stat) == 0 && stat.frames_given == cfg.mem / FRAME_SIZE);
@@ -345,7 +297,7 @@ static void a_secret_is_not_seen(void)
     unsigned node = cpu_node(nr_cpus - 1);
     struct mm_zone_info info;
     u64 leaks = guests_leak_count();
-    if (!have_image("secretive") || !have_image("prober"))
+    if (!ktest_guest_have("secretive") || !ktest_guest_have("prober"))
         return;
     mm_node_info(node, &info);
     u64 mem = MIN(info.frames * FRAME_SIZE / 5 * 2, 64 * MIB);
@@ -357,14 +309,14 @@ static void a_secret_is_not_seen(void)
         secretive.secret = "nobody-else-may-read-this-";
         secretive.linger = true;
         secretive.cpu = round % nr_cpus;
-        unsigned dies = start(&secretive);
+        unsigned dies = ktest_guest_start(&secretive);
         REQUIRE(dies);
         thread_sleep(ktest_random() % (100 * KTEST_MS)); /* filled wholly, or in part */
         CHECK(guest_kill(dies) == 0);
         if (round % 2)
             guest_wait(dies);
         prober.mem = round % 2 ? mem : mem / 2; /* while the dying still hold theirs */
-        ends_with_code_0(start(&prober));
+        ktest_guest_ends_well(ktest_guest_start(&prober));
         guest_wait(dies);
     }
     CHECK_MSG(guests_leak_count() == leaks, "%lu frames were not zero",
@@ -374,19 +326,20 @@ static void a_secret_is_not_seen(void)
 /* The living: one lingers with its secret, others run around it. */
 static void the_living_do_not_mix(void)
 {
-    if (!have_image("secretive") || !have_image("prober") || !have_image("getgive"))
+    if (!ktest_guest_have("secretive") || !ktest_guest_have("prober") ||
+        !ktest_guest_have("getgive"))
         return;
     struct guest_config linger = GUEST_CONFIG_DEFAULT("secretive");
     linger.secret = "mine-";
     linger.linger = true;
-    unsigned alive = guests_alive(), id = start(&linger);
+    unsigned alive = guests_alive(), id = ktest_guest_start(&linger);
     REQUIRE(id);
     unsigned a = start_small("prober", NULL, 0), b = start_small("prober", NULL, nr_cpus - 1);
     struct guest_config cfg = GUEST_CONFIG_DEFAULT("getgive");
-    unsigned c = start(&cfg);
-    ends_with_code_0(a);
-    ends_with_code_0(b);
-    ends_with_code_0(c);
+    unsigned c = ktest_guest_start(&cfg);
+    ktest_guest_ends_well(a);
+    ktest_guest_ends_well(b);
+    ktest_guest_ends_well(c);
     struct guest_stat stat;
     CHECK(guest_stat_get(id, &stat) == 0 && stat.state == GUEST_RUNNING);
     CHECK(guests_alive() == alive + 1);
@@ -397,13 +350,13 @@ static void the_living_do_not_mix(void)
 static void many_at_once(void)
 {
     static unsigned id[24];
-    if (!have_image("prober"))
+    if (!ktest_guest_have("prober"))
         return;
     for (unsigned round = 0; round < 2; round++) {
         for (unsigned i = 0; i < ARRAY_SIZE(id); i++)
             id[i] = start_small("prober", NULL, ANY_CPU);
         for (unsigned i = 0; i < ARRAY_SIZE(id); i++)
-            ends_with_code_0(id[i]);
+            ktest_guest_ends_well(id[i]);
     }
     CHECK(guests_alive() == 0);
 }
