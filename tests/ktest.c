@@ -26,6 +26,7 @@ static struct {
     u64 seed;                       /* (o) */
     u64 state;                      /* (a) of ktest_random() */
     unsigned failures;              /* (a) failed checks of the running case */
+    unsigned live;                  /* (a) threads of ktest_spawn() that are not reaped yet */
     bool skipped;                   /* (o) */
     char reason[TEXT_MAX];          /* (o) why */
     unsigned passed, failed, skips; /* (o) cases of the whole run */
@@ -107,6 +108,13 @@ static void ktest_thread_main(void *arg)
     store_release(&t->done, 1); /* pairs with the acquires below; *t is not touched after it */
 }
 
+/* Joined is not gone: *t may be a frame of a function that has returned. */
+static void ktest_thread_gone(void *unused)
+{
+    (void)unused;
+    fetch_add(&run.live, -1u);
+}
+
 bool ktest_spawn(struct ktest_thread *t, unsigned cpu, void (*fn)(void *), void *arg)
 {
     *t = (struct ktest_thread){fn, arg, 0};
@@ -115,6 +123,8 @@ bool ktest_spawn(struct ktest_thread *t, unsigned cpu, void (*fn)(void *), void 
         t->done = 1;
         return false;
     }
+    fetch_add(&run.live, 1);
+    thread_on_reaped(thread, ktest_thread_gone, NULL);
     thread_start(thread);
     return true;
 }
@@ -165,8 +175,10 @@ static void say_line(const char *line)
 static struct snapshot snapshot_take(void (*say)(const char *line))
 {
     struct snapshot s = {.scrub = mm_scrub_enabled(), .strategy = mm_strategy_name()};
-    /* What ended before may still be on its way out. */
+    /* What ended before may still be on its way out; on a busy host that takes its time. */
     guests_wait_exiting();
+    for (u64 end = time_ns() + KTEST_LOST; load_acquire(&run.live) && time_ns() < end;)
+        thread_sleep(KTEST_MS / 5);
     thread_reap_wait();
     s.wrong = accounting_check(say, &s.sums);
     return s;

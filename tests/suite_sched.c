@@ -41,12 +41,17 @@ static void threads_run_on_their_cpu(void)
     }
 }
 
-static unsigned placed_runs; /* (a) */
+static unsigned placed_runs; /* (a) and reaped */
 
 static void placed(void *arg)
 {
     unsigned *node = arg;
     *node = cpu_node(cpu_id());
+}
+
+static void placed_gone(void *unused)
+{
+    (void)unused;
     fetch_add(&placed_runs, 1);
 }
 
@@ -59,6 +64,7 @@ static void threads_run_on_their_node(void)
         placed_runs = 0;
         struct thread *t = thread_create("placed", placed, &got, ANY_CPU, node);
         REQUIRE(t != NULL);
+        thread_on_reaped(t, placed_gone, NULL);
         thread_start(t);
         REQUIRE(ktest_wait_for(&placed_runs, KTEST_LOST));
         CHECK_MSG(cpus == 0 || got == node, "a thread for node %u ran on %u", node, got);
