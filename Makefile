@@ -14,6 +14,7 @@ FIRMWARE ?=
 ACCEL    ?=
 APPEND   ?=
 GDB      ?=
+GDB_AT   ?= localhost:1234
 DRYRUN   ?=
 TIMEOUT  ?=
 T        ?=
@@ -63,7 +64,7 @@ run:
 
 ## make test       every test: hosted, in the kernel, from outside (T=suite.case: just that)
 test:
-	$(NEED) python build hosted run uefi
+	$(NEED) python build hosted run uefi gdb
 	@$(PY) tools/test.py --check
 	$(if $(DRYRUN)$(filter tools,$(T)),,$(BUILD) $(TEST_PARTS))
 	@$(PY) tools/test.py all
@@ -92,10 +93,10 @@ iso:
 	$(BUILD) images
 	@ls -l $(ISO) $(ELF) $(GUESTS)
 
-## make gdb        a debugger on a `make run GDB=1` in another terminal
+## make gdb        a debugger on a `make run GDB=1` in another terminal; `help limpid` there
 gdb:
 	$(NEED) python build gdb
-	gdb -q -ex 'target remote localhost:1234' $(ELF)
+	gdb -q -x tools/gdb/limpid.py -ex 'target remote $(GDB_AT)' $(ELF)
 
 ## make lint       format, include direction, what must not stand in the tree
 lint:
@@ -127,7 +128,7 @@ CFLAGS := -std=gnu11 -ffreestanding -fno-builtin -nostdinc \
           -isystem $(shell $(CC) -print-file-name=include 2>/dev/null) \
           -mno-red-zone -mgeneral-regs-only -mcmodel=kernel -fno-pic -fno-pie \
           -fno-stack-protector -fno-omit-frame-pointer -fno-optimize-sibling-calls \
-          -fno-strict-aliasing -fcf-protection=none \
+          -fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none \
           -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR) \
           -I. -Iarch/x86_64
 ASFLAGS := -f elf64 -g -F dwarf -I./ -Iarch/x86_64/ $(if $(WERROR),-Werror)

@@ -68,6 +68,12 @@ static void NOINLINE crash_page_fault(void)
     *(volatile u64 *)(USER_TOP - 8) = 1; /* no guest's address space is loaded */
 }
 
+static void NOINLINE crash_bad_call(void)
+{
+    void (*volatile nowhere)(void) = NULL;
+    nowhere();
+}
+
 static u64 NOINLINE crash_recurse(volatile u64 depth)
 {
     volatile u64 pad[16];
@@ -164,6 +170,7 @@ static const struct {
     {"double-free", "a block is freed twice: P2", crash_double_free, false},
     {"lock-order", "two locks are taken in the wrong order", crash_lock_order, false},
     {"page-fault", "a write to an address where nothing is", crash_page_fault, false},
+    {"bad-call", "a call of a function at address 0", crash_bad_call, false},
     {"stack-overflow", "a recursion without end", crash_stack_overflow, false},
     {"corrupt-stack", "a panic on a stack whose frames lead nowhere", crash_corrupt_stack, false},
     {"hang-other", "another CPU hangs with a lock held, a third waits for it", crash_hang_other,

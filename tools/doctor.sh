@@ -57,7 +57,7 @@ report() {
         run) why="make run, make test" ;;
         uefi) why="FIRMWARE=uefi, make test" ;;
         lint) why="make lint, make fmt" ;;
-        gdb) why="make gdb" ;;
+        gdb) why="make gdb, make test" ;;
         esac
         printf '%s: %s\n' "$group" "$why"
         while read -r of what package; do

@@ -10,7 +10,7 @@ UPPER_HALF = 0xffffffff80000000  # linker.ld, KERNEL_BASE; below is the 32-bit w
 LINE = re.compile(r"^([0-9a-f]{16}) [tT] (\S+)$")
 # NASM's labels inside a function. GCC's parts of one (f.cold, f.part.0, f.constprop.0) have names
 # of their own.
-INSIDE = re.compile(r"\.(?!cold|part|constprop|isra)")
+INSIDE = re.compile(r"\.(?!(cold|part|constprop|isra|\d+)(\.|$))")
 BORDERS = {"image_text_start", "image_text_end"}
 
 

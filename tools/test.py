@@ -19,6 +19,7 @@ import time
 
 import bars
 import broken_tables
+import debug_test
 import ktap
 import outside
 import selftest
@@ -58,7 +59,11 @@ def save_log(name, text):
 
 
 def tail(text):
-    end = with_symbols("\n".join(from_kernel(text).rstrip().split("\n")[-TAIL:]))
+    lines = from_kernel(text).rstrip().split("\n")
+    panic = next((i for i, line in enumerate(lines) if line.startswith("PANIC: ")), None)
+    # A panic begins with what matters, any other death ends with it.
+    begin = max(0, len(lines) - TAIL if panic is None else panic - 5)
+    end = with_symbols("\n".join(lines[begin:begin + TAIL]))
     return "\n".join("  | " + line for line in end.split("\n"))
 
 
@@ -228,7 +233,7 @@ def bar_jobs():
 
 def everything(seed):
     return (kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs(seed) +
-            broken_tables.jobs(proof) + bar_jobs())
+            broken_tables.jobs(proof) + debug_test.jobs(proof) + bar_jobs())
 
 
 def selected_jobs(selector, seed):
@@ -240,7 +245,7 @@ def selected_jobs(selector, seed):
     for name, function, args in host_jobs(seed):  # host.test_x.case
         if selector.startswith(name + "."):
             return [(name, function, args + (selector[len(name) + 1:],))]
-    if re.match(r"(host|tools|story|outside|broken|bars|kernel)(\.|$)", selector):
+    if re.match(r"(host|tools|story|outside|broken|debug|bars|kernel)(\.|$)", selector):
         raise Wrong(f"T={selector}: expected one of " + ", ".join(job[0] for job in own))
     env = dict(os.environ)
     env["FIRMWARE"] = env.get("FIRMWARE") or "pvh"  # the fast way in, unless asked

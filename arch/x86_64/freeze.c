@@ -69,6 +69,13 @@ void machine_deafen(unsigned cpu)
     apic_ipi(cpu_by_id(cpu)->apic_id, IPI_NMI);
 }
 
+void trap_interrupted(u64 frame, struct cpu_place *place)
+{
+    const struct trapframe *tf = (const struct trapframe *)(frame + 16);
+    _Static_assert(TRAP_FRAME_BYTES == 16 + sizeof(struct trapframe), "entry.asm, STACK_FRAME");
+    *place = (struct cpu_place){tf->rip, tf->rsp, tf->rbp, trap_from_user(tf)};
+}
+
 bool trap_is_entry(u64 return_address)
 {
     return return_address == (u64)trap_handled || return_address == (u64)trap_handled_paranoid;

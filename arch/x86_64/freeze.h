@@ -31,11 +31,13 @@ void machine_deafen(unsigned cpu);
  */
 bool cpu_stack_find(unsigned cpu, u64 va, u64 *low, u64 *high);
 
-/*
- * True for the return address of a trap handler, into entry.asm. The stack frame that follows it
- * is one that entry.asm has made up of what the trap interrupted: its "return address" is the
- * very instruction, not one behind a call, and its frame pointer may be on another stack.
- */
+/* True for the return address of a trap handler: into entry.asm. */
 bool trap_is_entry(u64 return_address);
+/*
+ * Behind such a one, `frame` is what entry.asm has made up: TRAP_FRAME_BYTES, readable. Gives
+ * where the trap came, which may be on another stack.
+ */
+#define TRAP_FRAME_BYTES (16 + 184) /* rbp and rip, as of a call; struct trapframe */
+void trap_interrupted(u64 frame, struct cpu_place *place);
 
 #endif
