@@ -22,6 +22,7 @@ struct mm_range {
 };
 
 #define MM_ZONE_GIB_MAX 64
+#define MM_RANGES_MAX   512
 
 struct mm_config {
     const struct mm_range *range; /* sorted, disjoint */
@@ -73,7 +74,7 @@ void mm_free_mask(pfn_t first, const struct map512 *frames);
  */
 int mm_retire(pfn_t pfn);
 
-/* True if the pfn belongs to a zone. Any context. */
+/* True if the frame is one that mm_take() may give. Any context. */
 bool mm_owns(pfn_t pfn);
 
 /* The i-th nearest node to `node` (i = 0: itself), by distance, then by number. Any context. */

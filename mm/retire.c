@@ -55,9 +55,9 @@ static int retire_locked(struct zone *z, pfn_t pfn)
 
 int mm_retire(pfn_t pfn)
 {
-    struct zone *z = zone_of(pfn);
-    if (!z)
+    if (!mm_owns(pfn))
         return E_INVAL;
+    struct zone *z = zone_of(pfn);
     spin_lock(&z->lock);
     int error = retire_locked(z, pfn);
     spin_unlock(&z->lock);

@@ -76,15 +76,15 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
     map512_for_each(bit, &todo)
     {
         /*
-         * Counted before the clear: whoever shuts the gate then knows which clear we are in. The
-         * clear is 512 stores, more than any store buffer holds: when the look below is made,
-         * this count has left it. So a gate that the look has missed saw the count, and at most
-         * one further clear is begun behind it (P4, P8).
+         * Counted before the clear: whoever shuts the gate or wakes a thread here then knows
+         * which clear we are in. The clear is 512 stores, more than any store buffer holds: when
+         * the look below is made, these counts have left it. So a gate or a wake that the look
+         * has missed saw them, and at most one further clear is begun behind it (P4, P8).
          */
         store_relaxed(&c->begun, ++n);
+        store_relaxed(count, *count + 1);
         clear_frame_stream(frame_va(first + bit));
         map512_set(&cleared, bit);
-        store_relaxed(count, *count + 1); /* live: sched/ counts what a wake waits for */
         /*
          * After the first frame, not before it (rule 16): a taker that shuts the gate again and
          * again cannot keep us from ever clearing one. Relaxed: the gate is a request, what it

@@ -13,12 +13,16 @@
 #include "mm/store.h"
 #include "mm/take.h"
 
+#define MANAGED_MAX (MM_RANGES_MAX + MAX_ZONES) /* a range is cut where zones meet */
+
 struct zone mm_zones[MAX_ZONES];
 unsigned mm_zone_count;
 
 static u8 gib_zone[MAX_GIB]; /* (c) the first zone that ends above this GiB's start */
-static u8 near_nodes[MAX_NODES][MAX_NODES]; /* (c) see mm_node_near() */
-static bool node_has_memory[MAX_NODES];     /* (c) */
+static u8 near_nodes[MAX_NODES][MAX_NODES];  /* (c) see mm_node_near() */
+static struct mm_range managed[MANAGED_MAX]; /* (c) what zones were given, sorted: no holes */
+static unsigned nr_managed;                  /* (c) */
+static bool node_has_memory[MAX_NODES];      /* (c) */
 
 struct zone *zone_of(pfn_t pfn)
 {
@@ -34,7 +38,17 @@ struct zone *zone_of(pfn_t pfn)
 
 bool mm_owns(pfn_t pfn)
 {
-    return zone_of(pfn) != NULL;
+    unsigned low = 0, high = nr_managed;
+    while (low < high) {
+        unsigned mid = (low + high) / 2;
+        if (pfn < managed[mid].start)
+            high = mid;
+        else if (pfn >= managed[mid].end)
+            low = mid + 1;
+        else
+            return true;
+    }
+    return false;
 }
 
 unsigned mm_node_near(unsigned node, unsigned i)
@@ -204,9 +218,14 @@ static void zone_fill(const struct mm_config *cfg, struct zone *z, unsigned piec
 {
     struct mm_range r;
     spin_lock(&z->lock);
-    for (unsigned n = 0; n < cfg->nr_ranges; n++)
-        if (clip(cfg, n, z, &r))
-            give_range_locked(z, r.start, n == piece ? piece_end : r.end);
+    for (unsigned n = 0; n < cfg->nr_ranges; n++) {
+        if (!clip(cfg, n, z, &r))
+            continue;
+        if (n == piece)
+            r.end = piece_end;
+        give_range_locked(z, r.start, r.end);
+        managed[nr_managed++] = r;
+    }
     spin_unlock(&z->lock);
 }
 
@@ -238,9 +257,9 @@ int mm_init(const struct mm_config *cfg)
     unsigned zone_gib = cfg->zone_gib ? cfg->zone_gib : ZONE_GIB_MAX;
     pfn_t piece_end[MAX_ZONES];
     unsigned piece[MAX_ZONES];
-    if (cfg->nr_nodes != nr_nodes || zone_gib > ZONE_GIB_MAX)
+    if (cfg->nr_nodes != nr_nodes || zone_gib > ZONE_GIB_MAX || cfg->nr_ranges > MM_RANGES_MAX)
         return E_INVAL;
-    mm_zone_count = 0;
+    mm_zone_count = nr_managed = 0;
     int error = make_zones(cfg, zone_gib);
     if (error)
         return error;

@@ -201,6 +201,9 @@ static void case_odd_ranges(void)
     m.range[4] = (struct mm_range){0x100000, 0x104000, 0};
     CHECK_EQ(port_boot(&m), 0);
     CHECK_EQ(mm_check(false, say), 0);
+    CHECK(!mm_owns(0x4320)); /* metadata */
+    CHECK(!mm_owns(15) && mm_owns(16) && !mm_owns(0x9f) && mm_owns(0x4000) && mm_owns(0x4321));
+    CHECK(!mm_owns(0x8050) && !mm_owns(0x200000) && mm_owns(0x100000));
     u64 frames = total().frames, n = 0;
     static pfn_t got[65536];
     while ((got[n] = mm_take(0, TAKE_CLEAN, n & 1)) != PFN_NONE)
