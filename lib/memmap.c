@@ -262,11 +262,13 @@ int memmap_add(struct memmap *m, u64 start, u64 end, unsigned node)
 int memmap_remove(struct memmap *m, u64 start, u64 end)
 {
     int error = 0;
+    if (start >= end)
+        return 0; /* before rounding: nothing stays nothing */
     start = ALIGN_DOWN(start, FRAME_SIZE);
     end = frame_up(end);
     for (unsigned i = 0; i < m->nr;) {
         struct memrange *r = &m->range[i];
-        if (r->end <= start || r->start >= end || start >= end) {
+        if (r->end <= start || r->start >= end) {
             i++;
         } else if (r->start >= start && r->end <= end) {
             memmap_delete(m, i);

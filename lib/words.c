@@ -8,6 +8,16 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+/* Makes the error one line whatever was quoted in it: what a terminal would obey becomes '?'. */
+static int words_refuse(struct words *w, int error)
+{
+    for (char *p = w->error; *p; p++) {
+        if ((u8)*p < ' ' || *p == 0x7f)
+            *p = '?';
+    }
+    return error;
+}
+
 int words_parse(struct words *w, char *text)
 {
     char *in = text;
@@ -39,7 +49,7 @@ int words_parse(struct words *w, char *text)
                 if (!*in) {
                     *out = 0;
                     snprintf(w->error, sizeof(w->error), "no closing %c after: %.40s", quote, open);
-                    return E_FORMAT;
+                    return words_refuse(w, E_FORMAT);
                 }
                 in++;
             } else if (*in == '=' && !value) {
@@ -57,7 +67,7 @@ int words_parse(struct words *w, char *text)
             in++;
         if (value && !*key) {
             snprintf(w->error, sizeof(w->error), "a word that begins with '=': %.40s", value);
-            return E_FORMAT;
+            return words_refuse(w, E_FORMAT);
         }
         w->word[w->nr++] = (struct word){key, value};
         if (!more)
@@ -220,7 +230,7 @@ static int words_get(struct words *w, const char *key, int (*parse)(const char *
     if (!value || parse(value, out) == 0)
         return 0;
     snprintf(w->error, sizeof(w->error), "%.20s=%.40s: expected %s", key, value, expected);
-    return E_INVAL;
+    return words_refuse(w, E_INVAL);
 }
 
 int words_number(struct words *w, const char *key, u64 *out)

@@ -225,6 +225,11 @@ static void memmap_takes_highest(void)
     CHECK_EQ(memmap_take(&map, ~0ULL, 0x1000, ~0ULL), 0);
     CHECK_EQ(memmap_take(&map, 0, 0x1000, ~0ULL), 0);
     CHECK_EQ(memmap_bytes(&map), 0x100000 + 0x600000 - 0x2000 - 0x1000 - 0x1000);
+
+    u64 before = memmap_bytes(&map); /* an empty range has no frame, wherever it begins */
+    CHECK_EQ(memmap_remove(&map, 0x300800, 0x300800), 0);
+    CHECK_EQ(memmap_remove(&map, 0x300900, 0x300800), 0);
+    CHECK_EQ(memmap_bytes(&map), before);
 }
 
 static void memmap_full(void)
