@@ -89,7 +89,26 @@ void port_be_cpu_state(unsigned cpu, enum cpu_state state)
 
 /* ---- clears: the kernel's own, whose number of stores an argument in mm/scrub.c counts on ---- */
 
+#define clear_frame_stream machine_clear_frame_stream
+#define clear_ordinary     machine_clear_ordinary
 #include "arch/x86_64/clear.c"
+#undef clear_frame_stream
+#undef clear_ordinary
+
+/* P5: no frame is cleared while a lock is held. Every hosted test looks at every clear. */
+void clear_frame_stream(void *frame)
+{
+    if (port_self.nr_locks)
+        panic("P5 no clearing under a lock: %s is held", port_self.lock[0]->name);
+    machine_clear_frame_stream(frame);
+}
+
+void clear_ordinary(void *p, size_t bytes)
+{
+    if (port_self.nr_locks)
+        panic("P5 no clearing under a lock: %s is held", port_self.lock[0]->name);
+    machine_clear_ordinary(p, bytes);
+}
 
 void port_soil(pfn_t pfn)
 {
