@@ -1,25 +1,34 @@
 /*
- * Stores: see mm/store.h. Owns the per-CPU stores, each under its store lock, which ranks below
- * (is taken after) a zone lock.
+ * Stores: see mm/store.h. Owns the per-CPU stores.
  *
- * A sweep and a pop at once (protocol rules 2 and 3):
+ * The owner comes millions of times, a sweeper hardly ever; so the owner pays for no lock and no
+ * fence, and the sweeper for both. The owner says that it is inside with a plain store and looks
+ * whether it is wanted; a sweeper says that it wants the store and then makes the owner's CPU
+ * pass a full fence (cpus_serialize()):
  *
- *     A: taker in need, zone lock held       B: owner
- *                                            store lock; pop frame f; unlock: f is allocated
- *     store lock; what is left goes
- *     back into the maps; unlock
- *     looks: sees all that was not popped    store lock; empty; unlock -> refill waits for the
- *                                            zone lock, which A holds until it has decided
+ *     A: sweeper, sweep_lock held            B: owner, preemption off
+ *     wanted = 1                             inside = 1            plain, may be seen late
+ *     cpus_serialize(): B passes a fence     wanted? no: goes on
+ *     waits for inside == 0                  pops or pushes
+ *     takes what is there                    inside = 0            release
+ *     wanted = 0           release           wanted? yes: inside = 0, takes sweep_lock instead
+ *
+ * B's fence comes either before its look at wanted, which then sees 1, or after its inside = 1,
+ * which A then sees. So they are never both in (protocol rules 2 and 3); and A, who holds the
+ * zone lock all along, sees every frame that B has not popped. A waits for B's few instructions;
+ * B never takes a lock while it is inside.
  */
 #include "mm/store.h"
 #include "mm/bell.h"
 
 struct store {
-    struct zone *zone; /* NULL: given up */
+    struct zone *zone; /* NULL: given up. Changes under that zone's lock only */
+    pfn_t first;       /* of its pageblock */
     u32 pb;
     u32 since;
     bool clean;
     unsigned nr;
+    unsigned word; /* no frame is left in the words of `frames` below this one */
     struct map512 frames;
 };
 
@@ -30,81 +39,144 @@ struct behind {
 };
 
 static struct cpu_stores {
-    struct spinlock lock; /* guards all below; store.zone also needs the zone's lock to change */
-    struct store store[NR_STORES];
+    u32 inside; /* (a) by the owner */
+    u32 wanted; /* (a) by a sweeper, under sweep_lock */
+    struct store store[NR_STORES]; /* whoever is in, see above */
     struct behind behind;
 } __attribute__((aligned(64))) stores[MAX_CPUS];
 
+static struct spinlock sweep_lock; /* RANK_STORE: one sweeper at a time, and owners kept out */
+
 void store_init(void)
 {
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+    spin_init(&sweep_lock, "stores", RANK_STORE, 0);
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
         stores[cpu] = (struct cpu_stores){.behind.nr = 0};
-        spin_init(&stores[cpu].lock, "store", RANK_STORE, cpu);
+}
+
+/* ---- in and out ---- */
+
+/* This CPU's stores, entered. Preemption off; no lock is taken before store_leave(). */
+static struct cpu_stores *store_enter(bool *slow)
+{
+    struct cpu_stores *cs = &stores[cpu_id()];
+    store_relaxed(&cs->inside, 1);
+    compiler_barrier(); /* the CPU's half of the order is the sweeper's business */
+    *slow = unlikely(load_acquire(&cs->wanted)); /* acquire: what a sweeper left is seen */
+    if (*slow) {
+        store_release(&cs->inside, 0);
+        spin_lock(&sweep_lock);
     }
+    return cs;
+}
+
+static void store_leave(struct cpu_stores *cs, bool slow)
+{
+    if (unlikely(slow))
+        spin_unlock(&sweep_lock);
+    else
+        store_release(&cs->inside, 0); /* pairs with the sweeper's acquire */
+}
+
+/* There is nothing to sweep: no IPI for a CPU that is idle, or was never here. */
+static bool is_empty(const struct cpu_stores *cs)
+{
+    return load_acquire(&cs->behind.nr) == 0 && !load_relaxed(&cs->store[STORE_ANY].zone) &&
+           !load_relaxed(&cs->store[STORE_CLEAN].zone);
+}
+
+/*
+ * Keeps the owners of all stores that hold anything out of them. What an owner pushes into an
+ * empty one from now on was freed after we looked.
+ */
+static void owners_stop(void)
+{
+    bool any = false;
+    spin_lock(&sweep_lock);
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        if (cpu == cpu_id() || is_empty(&stores[cpu]))
+            continue;
+        store_relaxed(&stores[cpu].wanted, 1);
+        any = true;
+    }
+    if (!any)
+        return;
+    cpus_serialize();
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        while (load_relaxed(&stores[cpu].wanted) && load_acquire(&stores[cpu].inside))
+            cpu_relax();
+}
+
+static void owners_go(void)
+{
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        if (load_relaxed(&stores[cpu].wanted))
+            store_release(&stores[cpu].wanted, 0); /* with what we changed */
+    spin_unlock(&sweep_lock);
 }
 
 /* ---- without the zone lock ---- */
 
 pfn_t store_pop(enum store_kind kind, bool *dirty)
 {
-    struct cpu_stores *cs = &stores[cpu_id()];
+    bool slow;
+    struct cpu_stores *cs = store_enter(&slow);
     struct store *s = &cs->store[kind];
     pfn_t pfn = PFN_NONE;
-    spin_lock(&cs->lock);
-    if (s->zone && s->nr) {
-        unsigned bit = map512_next(&s->frames, 0);
-        map512_clear(&s->frames, bit);
+    if (likely(s->nr)) {
+        unsigned i = s->word;
+        while (s->frames.w[i] == 0)
+            i++;
+        u64 w = s->frames.w[i];
+        s->word = i;
         s->nr--;
+        store_relaxed(&s->frames.w[i], w & (w - 1)); /* read by store_holds_locked() */
         *dirty = !s->clean;
-        pfn = zone_pb_pfn(s->zone, s->pb) + bit;
+        pfn = s->first + i * 64 + (unsigned)__builtin_ctzll(w);
     }
-    spin_unlock(&cs->lock);
+    store_leave(cs, slow);
     return pfn;
 }
 
 bool store_push(pfn_t pfn)
 {
-    struct cpu_stores *cs = &stores[cpu_id()];
+    bool slow;
+    struct cpu_stores *cs = store_enter(&slow);
     struct behind *b = &cs->behind;
-    bool fits;
-    spin_lock(&cs->lock);
-    fits = b->nr < BEHIND_MAX;
-    if (fits) {
-        if (b->nr == 0)
+    unsigned nr = b->nr;
+    if (likely(nr < BEHIND_MAX)) {
+        if (nr == 0)
             b->since = now_ms();
-        b->pfn[b->nr++] = pfn;
+        b->pfn[nr] = pfn;
+        store_release(&b->nr, nr + 1);
     }
-    spin_unlock(&cs->lock);
-    return fits;
+    store_leave(cs, slow);
+    return nr < BEHIND_MAX;
 }
 
 struct zone *store_zone(enum store_kind kind)
 {
-    struct cpu_stores *cs = &stores[cpu_id()];
-    spin_lock(&cs->lock);
-    struct zone *z = cs->store[kind].zone;
-    spin_unlock(&cs->lock);
-    return z;
+    return load_relaxed(&stores[cpu_id()].store[kind].zone);
 }
 
-/* ---- between a store and the maps: zone lock and store lock ---- */
+/* ---- between a store and the maps: zone lock, and in ---- */
 
 void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct map512 *frames,
                        bool clean, u32 since)
 {
-    struct cpu_stores *cs = &stores[cpu_id()];
-    struct store *s = &cs->store[kind];
+    bool slow;
     ASSERT(spin_held(&z->lock));
-    spin_lock(&cs->lock);
-    ASSERT(s->zone == NULL);
-    *s = (struct store){.zone = z,
-                        .pb = i,
-                        .since = since,
-                        .clean = clean,
-                        .nr = map512_count(frames),
-                        .frames = *frames};
     pageblock_out_locked(z, i, 1);
-    spin_unlock(&cs->lock);
+    struct cpu_stores *cs = store_enter(&slow);
+    ASSERT(cs->store[kind].zone == NULL);
+    cs->store[kind] = (struct store){.zone = z,
+                                     .first = zone_pb_pfn(z, i),
+                                     .pb = i,
+                                     .since = since,
+                                     .clean = clean,
+                                     .nr = map512_count(frames),
+                                     .frames = *frames};
+    store_leave(cs, slow);
 }
 
 static void put_store(struct zone *z, const struct store *s)
@@ -149,56 +221,83 @@ static void split_behind(const struct zone *z, struct behind *b, struct behind *
     b->nr = kept;
 }
 
-/*
- * Emptied under both locks, put back under the zone lock alone: who looks for frames holds the
- * zone lock too, so nobody sees them in neither place.
- */
-void store_sweep_cpu_locked(struct zone *z, unsigned cpu)
-{
-    struct cpu_stores *cs = &stores[cpu];
-    struct store swept[NR_STORES];
+/* What a sweep of one CPU's stores has found of one zone, on its way into the maps. */
+struct swept {
+    struct store store[NR_STORES];
     struct behind behind;
-    ASSERT(spin_held(&z->lock));
-    spin_lock(&cs->lock);
+};
+
+static void empty_into(struct cpu_stores *cs, const struct zone *z, struct swept *out)
+{
     for (unsigned kind = 0; kind < NR_STORES; kind++) {
-        swept[kind] = cs->store[kind];
-        if (swept[kind].zone == z)
-            cs->store[kind].zone = NULL;
+        struct store *s = &cs->store[kind];
+        out->store[kind].zone = NULL;
+        if (s->zone != z)
+            continue;
+        out->store[kind] = *s;
+        s->nr = 0;
+        store_relaxed(&s->zone, NULL);
     }
-    split_behind(z, &cs->behind, &behind);
-    spin_unlock(&cs->lock);
+    split_behind(z, &cs->behind, &out->behind);
+}
+
+/*
+ * The owner is let in again before this: who looks for frames holds the zone lock, as we do, so
+ * nobody sees them in neither place.
+ */
+static void put_swept(struct zone *z, const struct swept *s)
+{
     for (unsigned kind = 0; kind < NR_STORES; kind++)
-        if (swept[kind].zone == z)
-            put_store(z, &swept[kind]);
-    put_behind(z, &behind);
+        if (s->store[kind].zone)
+            put_store(z, &s->store[kind]);
+    put_behind(z, &s->behind);
+}
+
+void store_sweep_own_locked(struct zone *z)
+{
+    struct swept found;
+    bool slow;
+    ASSERT(spin_held(&z->lock));
+    struct cpu_stores *cs = store_enter(&slow);
+    empty_into(cs, z, &found);
+    store_leave(cs, slow);
+    put_swept(z, &found);
 }
 
 void store_sweep_locked(struct zone *z)
 {
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-        store_sweep_cpu_locked(z, cpu);
+    ASSERT(spin_held(&z->lock));
+    owners_stop();
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        struct swept found;
+        if (cpu != cpu_id() && !load_relaxed(&stores[cpu].wanted))
+            continue; /* empty when we stopped the others: its owner may be in */
+        empty_into(&stores[cpu], z, &found);
+        put_swept(z, &found);
+    }
+    owners_go();
 }
 
 /* A zone that this CPU's stores still hold something of, or NULL. */
-static struct zone *any_stored_zone(struct cpu_stores *cs)
+static struct zone *any_stored_zone(void)
 {
-    struct zone *z = NULL;
-    spin_lock(&cs->lock);
-    for (unsigned kind = 0; kind < NR_STORES && !z; kind++)
-        z = cs->store[kind].zone;
+    bool slow;
+    struct cpu_stores *cs = store_enter(&slow);
+    struct zone *z = cs->store[STORE_ANY].zone;
+    if (!z)
+        z = cs->store[STORE_CLEAN].zone;
     if (!z && cs->behind.nr)
         z = zone_of(cs->behind.pfn[0]);
-    spin_unlock(&cs->lock);
+    store_leave(cs, slow);
     return z;
 }
 
 void store_flush(void)
 {
-    unsigned cpu = cpu_id();
     struct zone *z;
-    while ((z = any_stored_zone(&stores[cpu])) != NULL) {
+    while ((z = any_stored_zone()) != NULL) {
         spin_lock(&z->lock);
-        store_sweep_cpu_locked(z, cpu);
+        store_sweep_own_locked(z);
         spin_unlock_keep_preempt_off(&z->lock);
         bell_ring(z);
         preempt_enable();
@@ -220,9 +319,11 @@ void store_for_each_locked(const struct zone *z,
                            void *ctx)
 {
     ASSERT(spin_held(&z->lock));
+    owners_stop();
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         struct cpu_stores *cs = &stores[cpu];
-        spin_lock(&cs->lock);
+        if (cpu != cpu_id() && !load_relaxed(&cs->wanted))
+            continue;
         for (unsigned kind = 0; kind < NR_STORES; kind++)
             if (cs->store[kind].zone == z)
                 fn(z, cs->store[kind].pb, &cs->store[kind].frames, cs->store[kind].clean, ctx);
@@ -233,8 +334,8 @@ void store_for_each_locked(const struct zone *z,
             struct map512 frame = map512_range((unsigned)(pfn % 512), 1);
             fn(z, zone_pb(z, pfn), &frame, false, ctx);
         }
-        spin_unlock(&cs->lock);
     }
+    owners_go();
 }
 
 bool store_holds_older_locked(const struct zone *z, u32 age_ms)
@@ -242,41 +343,39 @@ bool store_holds_older_locked(const struct zone *z, u32 age_ms)
     u32 now = now_ms();
     bool found = false;
     ASSERT(spin_held(&z->lock));
+    owners_stop();
     for (unsigned cpu = 0; cpu < nr_cpus && !found; cpu++) {
-        struct cpu_stores *cs = &stores[cpu];
-        spin_lock(&cs->lock);
+        const struct cpu_stores *cs = &stores[cpu];
+        if (cpu != cpu_id() && !load_relaxed(&cs->wanted))
+            continue;
         for (unsigned kind = 0; kind < NR_STORES; kind++) {
             const struct store *s = &cs->store[kind];
             found = found || (s->zone == z && s->nr && !s->clean && now - s->since >= age_ms);
         }
         /* The buffer's age is that of its oldest frame, of whichever zone: early is no harm. */
         found = found || (cs->behind.nr && now - cs->behind.since >= age_ms);
-        spin_unlock(&cs->lock);
     }
+    owners_go();
     return found;
 }
 
-struct holds_query {
-    u32 pb;
-    const struct map512 *frames;
-    bool found;
-};
-
-static void holds_one(const struct zone *z, u32 i, const struct map512 *frames, bool clean,
-                      void *ctx)
-{
-    struct holds_query *q = ctx;
-    (void)z;
-    (void)clean;
-    if (i == q->pb && map512_meets(frames, q->frames))
-        q->found = true;
-}
-
+/*
+ * Without stopping the owners, for it is asked at every free into a pageblock that a store names.
+ * A store of z is filled and emptied under z's lock, so its owner can only pop from it now; and a
+ * frame that was popped before it was freed is seen to be gone.
+ */
 bool store_holds_locked(const struct zone *z, u32 i, const struct map512 *frames)
 {
-    struct holds_query q = {.pb = i, .frames = frames};
-    store_for_each_locked(z, holds_one, &q);
-    return q.found;
+    u64 held = 0;
+    ASSERT(spin_held(&z->lock));
+    for (unsigned n = 0; n < nr_cpus * NR_STORES; n++) {
+        const struct store *s = &stores[n / NR_STORES].store[n % NR_STORES];
+        if (load_relaxed(&s->zone) != z || s->pb != i)
+            continue;
+        for (unsigned w = 0; w < MAP512_WORDS; w++)
+            held |= load_relaxed(&s->frames.w[w]) & frames->w[w];
+    }
+    return held != 0;
 }
 
 struct count_query {

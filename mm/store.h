@@ -2,8 +2,8 @@
  * Stores: what one CPU keeps at hand, so that an order-0 take or free needs no zone lock.
  *  - two take stores (clean, any): the free mask of one pageblock, as a claim for allocation;
  *  - the write-behind buffer: frames just freed, dirty, on their way back into the maps.
- * Every move between a store and the maps happens under the zone lock *and* the store lock; a
- * pop or push takes the store lock only (protocol rules 1 to 3). Takers in need sweep all stores.
+ * Every move between a store and the maps happens under the zone lock; a pop or push needs none
+ * and no fence (protocol rules 1 to 3). Takers in need sweep all stores.
  */
 #ifndef MM_STORE_H
 #define MM_STORE_H
@@ -36,9 +36,9 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
 /* The zone this CPU's store belongs to, NULL if it is given up. Preemption off. */
 struct zone *store_zone(enum store_kind kind);
 
-/* Gives back what CPU `cpu` stores of zone z. Zone lock. */
-void store_sweep_cpu_locked(struct zone *z, unsigned cpu);
-/* The same for all CPUs (protocol rule 1). Zone lock. */
+/* Gives back what this CPU stores of zone z. Zone lock. */
+void store_sweep_own_locked(struct zone *z);
+/* The same for all CPUs (protocol rule 1). Zone lock; interrupts on. */
 void store_sweep_locked(struct zone *z);
 
 /* True if a store holds dirt of z that was freed at least `age_ms` ago. Zone lock. */

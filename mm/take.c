@@ -148,7 +148,7 @@ static bool refill_from_home(enum store_kind kind, unsigned node)
     struct zone *old = store_zone(kind);
     if (old) { /* empty, but its pageblock still counts a store out */
         spin_lock(&old->lock);
-        store_sweep_cpu_locked(old, cpu_id());
+        store_sweep_own_locked(old);
         spin_unlock(&old->lock);
         bell_ring(old);
     }

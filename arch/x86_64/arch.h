@@ -58,6 +58,13 @@ u64 time_ns(void);
  */
 void cpu_kick(unsigned cpu);
 
+/*
+ * After the return every other CPU has passed a full fence since the call. An IPI to each, so
+ * dear: it is the half of a fence that lets the other side do without one (mm/store.c). Thread
+ * context, interrupts on; the caller holds no lock that a CPU spins for with interrupts off.
+ */
+void cpus_serialize(void);
+
 /* ======================= the machine, for the rest ======================= */
 
 /* ---- bringing it up, in the order of kernel/main.c ---- */

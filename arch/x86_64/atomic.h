@@ -29,6 +29,12 @@ static inline void full_fence(void)
     __asm__ volatile("mfence" ::: "memory");
 }
 
+/* Keeps the compiler from moving loads and stores across it; the CPU may still. */
+static inline void compiler_barrier(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 /* In every spin: lets the sibling, or under QEMU the other vCPU, run. */
 static inline void cpu_relax(void)
 {

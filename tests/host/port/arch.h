@@ -27,6 +27,7 @@ static inline void *frame_va(pfn_t pfn)
 
 u64 time_ns(void);
 void cpu_kick(unsigned cpu);
+void cpus_serialize(void);
 
 /* ---- CPUs and preemption ---- */
 

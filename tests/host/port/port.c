@@ -4,13 +4,16 @@
 #include "port.h"
 #include "lib/log.h"
 
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 unsigned nr_cpus, nr_nodes;
 char *port_memory;
@@ -51,6 +54,18 @@ u64 time_ns(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+}
+
+/* What the kernel does by IPI the host's kernel does for us: membarrier(2). */
+void cpus_serialize(void)
+{
+    static bool registered; /* (a) twice is no harm */
+    if (!load_relaxed(&registered)) {
+        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        store_relaxed(&registered, true);
+    }
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
+        panic("membarrier(2) does not work on this host");
 }
 
 void cpu_kick(unsigned cpu)
