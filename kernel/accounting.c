@@ -44,6 +44,9 @@ static void cpus_add(struct mm_cpu_info *sum)
 }
 
 /*
+ * The zones are looked at between two looks at the CPUs, which have to say the same: then nobody
+ * stored, took from a store or cleared meanwhile.
+ *
  * What idle CPUs scrub is counted by the CPU with each clear, and by the zone when the claim comes
  * back. So they agree if no clear began between two looks at the CPUs and, in between, no claim
  * was out.
@@ -60,9 +63,11 @@ static void take_once(struct accounting *a)
 
     struct accounting again = {0};
     guests_frames(&again.guests, &again.guest_own);
-    a->steady = a->all.in_flight == 0 && a->cpu_scrubbed == cpus_scrubbed() &&
-                a->guests == again.guests && a->guest_own == again.guest_own &&
-                a->stacks == kstack_frames_held() && a->records == sched_frames_held();
+    cpus_add(&again.cpus);
+    a->steady = a->all.in_flight == 0 && memcmp(&a->cpus, &again.cpus, sizeof(a->cpus)) == 0 &&
+                a->cpu_scrubbed == cpus_scrubbed() && a->guests == again.guests &&
+                a->guest_own == again.guest_own && a->stacks == kstack_frames_held() &&
+                a->records == sched_frames_held();
     a->unaccounted = (s64)(a->all.allocated - a->guests - a->guest_own - a->guests_kept -
                            a->stacks - a->records);
 }
