@@ -13,6 +13,7 @@
 #include "arch.h"
 #include "guest/guest.h"
 #include "lib/printf.h"
+#include "lib/string.h"
 #include "sched/sched.h"
 
 #define QUIET_TRIES 20000 /* of 100 us: two seconds, many times what one scrub step takes */
