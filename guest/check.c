@@ -90,11 +90,14 @@ pfn_t guest_take_checked(struct guest *g, unsigned order, int *error)
             *error = E_DIRTY;
             return PFN_NONE;
         }
-        pfn_t pfn = mm_take(order, g->take, g->node);
+        u64 cleared = 0;
+        pfn_t pfn = mm_take_counted(order, g->take, g->node, &cleared);
         if (pfn == PFN_NONE) {
             *error = E_NOMEM;
             return PFN_NONE;
         }
+        count_add(&g->taken_cleared, cleared);
+        count_add(&g->taken_clean, (1ULL << order) - cleared);
         if (likely(check_read(g, pfn, 1u << order, &good)))
             return pfn;
         if (!map512_empty(&good))

@@ -226,6 +226,8 @@ static void stat_fill(struct guest *g, struct guest_stat *out)
         .frames_back = load_relaxed(&g->frames_back),
         .frames_own = load_relaxed(&g->frames_own) + g->ops->table_frames(g),
         .blocks = load_relaxed(&g->blocks),
+        .taken_clean = load_relaxed(&g->taken_clean),
+        .taken_cleared = load_relaxed(&g->taken_cleared),
         .cpu_ns = g->thread ? thread_cpu_ns(g->thread) : g->cpu_ns,
         .start_ns = g->started_at,
         .load_ns = g->load_ns,

@@ -84,8 +84,10 @@ struct guest_stat {
     u64 frames_own;              /* metadata and page tables, not counted above */
     u64 blocks;                  /* how many of its pages are 2 MiB pages now */
     u64 cpu_ns;                  /* how long its thread has run */
-    u64 start_ns;                /* time_ns() when it began to run */
-    u64 load_ns;                 /* from guest_start() to that */
+    /* Frames that were taken for it, its metadata included: clean, and cleared by its taker. */
+    u64 taken_clean, taken_cleared;
+    u64 start_ns; /* time_ns() when it began to run */
+    u64 load_ns;  /* from guest_start() to that */
     /* The rest is valid when it is dead. */
     char end[GUEST_END_MAX]; /* "exited with code 0", "killed", "killed: page fault at ..." */
     s64 exit_code;           /* of exit; -1 if it was killed */

@@ -115,7 +115,8 @@ struct guest {
     u64 entry;               /* (c) */
     /* (m), read without it for listings: (a) relaxed, each a count by itself. */
     u64 frames_given, frames_held, frames_peak, frames_limit, frames_got, frames_back;
-    u64 frames_own; /* metadata; tables are not counted here */
+    u64 frames_own;                 /* metadata; tables are not counted here */
+    u64 taken_clean, taken_cleared; /* frames that came clean, that were cleared for it */
     u64 blocks;
     u64 frees;
 };

@@ -13,6 +13,7 @@
 #include "arch.h"
 #include "guest/guest.h"
 #include "lib/printf.h"
+#include "lib/string.h"
 #include "sched/sched.h"
 
 #define QUIET_TRIES 20000 /* of 100 us: two seconds, many times what one scrub step takes */
@@ -27,7 +28,26 @@ static u64 cpus_scrubbed(void)
     return sum;
 }
 
+static void cpus_add(struct mm_cpu_info *sum)
+{
+    *sum = (struct mm_cpu_info){0};
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        struct mm_cpu_info i;
+        mm_cpu_info(cpu, &i);
+        sum->scrubbed_idle_local += i.scrubbed_idle_local;
+        sum->scrubbed_idle_remote += i.scrubbed_idle_remote;
+        sum->scrubbed_aged += i.scrubbed_aged;
+        sum->scrubbed_takers_local += i.scrubbed_takers_local;
+        sum->scrubbed_takers_remote += i.scrubbed_takers_remote;
+        sum->stored_clean += i.stored_clean;
+        sum->stored_dirty += i.stored_dirty;
+    }
+}
+
 /*
+ * The zones are looked at between two looks at the CPUs, which have to say the same: then nobody
+ * stored, took from a store or cleared meanwhile.
+ *
  * What idle CPUs scrub is counted by the CPU with each clear, and by the zone when the claim comes
  * back. So they agree if no clear began between two looks at the CPUs and, in between, no claim
  * was out.
@@ -39,13 +59,16 @@ static void take_once(struct accounting *a)
     a->stacks = kstack_frames_held();
     a->records = sched_frames_held();
 
+    cpus_add(&a->cpus);
     mm_node_info(MM_ALL_NODES, &a->all);
 
     struct accounting again = {0};
     guests_frames(&again.guests, &again.guest_own);
-    a->steady = a->all.in_flight == 0 && a->cpu_scrubbed == cpus_scrubbed() &&
-                a->guests == again.guests && a->guest_own == again.guest_own &&
-                a->stacks == kstack_frames_held() && a->records == sched_frames_held();
+    cpus_add(&again.cpus);
+    a->steady = a->all.in_flight == 0 && memcmp(&a->cpus, &again.cpus, sizeof(a->cpus)) == 0 &&
+                a->cpu_scrubbed == cpus_scrubbed() && a->guests == again.guests &&
+                a->guest_own == again.guest_own && a->stacks == kstack_frames_held() &&
+                a->records == sched_frames_held();
     a->unaccounted = (s64)(a->all.allocated - a->guests - a->guest_own - a->guests_kept -
                            a->stacks - a->records);
 }
@@ -129,6 +152,30 @@ static void check_zones(struct sums *s, const struct mm_zone_info *all)
            nodes);
 }
 
+/* Whatever a zone counts as done to it, some CPU counts as done by it. */
+static void check_cpus(struct sums *s, const struct accounting *a)
+{
+    const struct mm_zone_info *z = &a->all;
+    const struct mm_cpu_info *c = &a->cpus;
+    const struct {
+        const char *what;
+        u64 cpus, zones;
+    } pair[] = {
+        {"scrubbed when idle, local", c->scrubbed_idle_local, z->scrubbed_idle_local},
+        {"scrubbed when idle, remote", c->scrubbed_idle_remote, z->scrubbed_idle_remote},
+        {"scrubbed because of age", c->scrubbed_aged, z->scrubbed_aged},
+        {"cleared by takers, local", c->scrubbed_takers_local, z->scrubbed_takers_local},
+        {"cleared by takers, remote", c->scrubbed_takers_remote, z->scrubbed_takers_remote},
+        {"stored clean", c->stored_clean, z->stored_clean},
+        {"stored dirty", c->stored_dirty, z->stored_dirty},
+        {"scrubbed, clear by clear", a->cpu_scrubbed, scrubbed_idle(z)},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(pair); i++)
+        expect(s, pair[i].cpus == pair[i].zones,
+               "accounting: frames %s: the CPUs say %lu, the zones %lu", pair[i].what, pair[i].cpus,
+               pair[i].zones);
+}
+
 /* One guest at rest holds what it was given and got, less what it gave back. */
 static void check_guests(struct sums *s, const struct accounting *a)
 {
@@ -175,9 +222,7 @@ unsigned accounting_check(void (*say)(const char *line), struct accounting *out)
         expect(&s, out->unaccounted >= 0,
                "accounting: %lu frames allocated, but owners count %ld more", out->all.allocated,
                -out->unaccounted);
-        expect(&s, out->cpu_scrubbed == scrubbed_idle(&out->all),
-               "accounting: the CPUs scrubbed %lu frames, the zones say %lu", out->cpu_scrubbed,
-               scrubbed_idle(&out->all));
+        check_cpus(&s, out);
     }
     if (scrub)
         mm_scrub_enable(true);

@@ -20,7 +20,8 @@ struct accounting {
     s64 unaccounted; /* the rest: of nobody */
 
     u64 cpu_scrubbed; /* frames, by idle CPUs and the aged scrubbers: the sum over all CPUs */
-    bool steady;      /* nothing moved while this was taken, so all of it is of one moment */
+    struct mm_cpu_info cpus; /* the same by kind, and what takers cleared; and what is stored */
+    bool steady;             /* nothing moved while this was taken, so all of it is of one moment */
 };
 
 /* As it is now, `steady` if a few tries gave a moment at which nothing moved. Thread context. */

@@ -96,10 +96,10 @@ void table_zones(void)
 
 static void guest_line(const char *id, const struct guest_stat *g, const char *end)
 {
-    log_line("%4s %-12s %-8s %4u %3u %9lu %9lu %9lu %7lu %7lu  %s", id, g->name,
+    log_line("%4s %-12s %-8s %4u %3u %9lu %9lu %9lu %7lu %9lu %9lu %7lu  %s", id, g->name,
              guest_state_name(g->state), g->node, g->cpu, KIB_OF(g->frames_held),
-             KIB_OF(g->frames_got), KIB_OF(g->frames_back), KIB_OF(g->frames_own), MS_OF(g->cpu_ns),
-             end);
+             KIB_OF(g->frames_got), KIB_OF(g->frames_back), KIB_OF(g->frames_own),
+             KIB_OF(g->taken_clean), KIB_OF(g->taken_cleared), MS_OF(g->cpu_ns), end);
 }
 
 void table_guests(void)
@@ -113,21 +113,23 @@ void table_guests(void)
             continue;
         if (nr++ == 0)
             log_line("  id name         state    node cpu  held KiB       got      gave     own"
-                     "  CPU ms  end");
+                     "     clean   cleared  CPU ms  end");
         snprintf(text, sizeof(text), "%u", id);
         guest_line(text, &g, g.state == GUEST_DEAD ? g.end : "");
         all.frames_held += g.frames_held;
         all.frames_got += g.frames_got;
         all.frames_back += g.frames_back;
         all.frames_own += g.frames_own;
+        all.taken_clean += g.taken_clean;
+        all.taken_cleared += g.taken_cleared;
         all.cpu_ns += g.cpu_ns;
     }
     if (nr == 0)
         log_line("no guests");
     else
-        log_line("%4s %-30s %9lu %9lu %9lu %7lu %7lu", "all", "", KIB_OF(all.frames_held),
+        log_line("%4s %-30s %9lu %9lu %9lu %7lu %9lu %9lu %7lu", "all", "", KIB_OF(all.frames_held),
                  KIB_OF(all.frames_got), KIB_OF(all.frames_back), KIB_OF(all.frames_own),
-                 MS_OF(all.cpu_ns));
+                 KIB_OF(all.taken_clean), KIB_OF(all.taken_cleared), MS_OF(all.cpu_ns));
 }
 
 void table_scrubbed(void)
@@ -183,22 +185,27 @@ void table_stats(void)
     table_holders();
 }
 
+static void cpu_line(const char *name, const struct mm_cpu_info *i)
+{
+    log_line("%4s %12lu %10lu %10lu %13lu %10lu %14lu %8lu", name, KIB_OF(i->scrubbed_idle_local),
+             KIB_OF(i->scrubbed_idle_remote), KIB_OF(i->scrubbed_aged),
+             KIB_OF(i->scrubbed_takers_local), KIB_OF(i->scrubbed_takers_remote),
+             KIB_OF(i->stored_clean), KIB_OF(i->stored_dirty));
+}
+
 void table_cpus(void)
 {
     struct sched_stats all = {0};
     struct accounting a;
-    u64 scrubbed = 0;
 
-    log_line(" cpu node threads ready tick   switches    busy ms  scrubbed KiB  wakes when idle"
+    log_line(" cpu node threads ready tick   switches    busy ms  wakes when idle"
              "  clears before run: last most");
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         struct sched_stats s;
-        u64 frames = mm_cpu_scrubbed(cpu);
         sched_cpu_stats(cpu, &s);
-        log_line("%4u %4u %7u %5u %4s %10lu %10lu %13lu %16lu %24lu %4lu", cpu, cpu_node(cpu),
-                 s.threads, s.ready, s.tick_on ? "on" : "off", s.switches, MS_OF(s.busy_ns),
-                 KIB_OF(frames), s.idle_wakes, s.clears_before_run, s.clears_before_run_max);
-        scrubbed += frames;
+        log_line("%4u %4u %7u %5u %4s %10lu %10lu %16lu %24lu %4lu", cpu, cpu_node(cpu), s.threads,
+                 s.ready, s.tick_on ? "on" : "off", s.switches, MS_OF(s.busy_ns), s.idle_wakes,
+                 s.clears_before_run, s.clears_before_run_max);
         all.threads += s.threads;
         all.ready += s.ready;
         all.switches += s.switches;
@@ -206,12 +213,23 @@ void table_cpus(void)
         all.idle_wakes += s.idle_wakes;
         all.clears_before_run_max = MAX(all.clears_before_run_max, s.clears_before_run_max);
     }
-    log_line("%4s %12u %5u %4s %10lu %10lu %13lu %16lu %24s %4lu", "all", all.threads, all.ready,
-             "", all.switches, MS_OF(all.busy_ns), KIB_OF(scrubbed), all.idle_wakes, "",
-             all.clears_before_run_max);
+    log_line("%4s %12u %5u %4s %10lu %10lu %16lu %24s %4lu", "all", all.threads, all.ready, "",
+             all.switches, MS_OF(all.busy_ns), all.idle_wakes, "", all.clears_before_run_max);
+
+    log_line(" KiB  idle: local     remote       aged  taker: local     remote  stored: clean"
+             "    dirty");
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        struct mm_cpu_info i;
+        char name[12];
+        mm_cpu_info(cpu, &i);
+        snprintf(name, sizeof(name), "%u", cpu);
+        cpu_line(name, &i);
+    }
     accounting_take(&a);
-    log_line("scrubbed by CPUs %lu KiB; by zone: idle, local %lu, remote %lu, aged %lu%s",
-             KIB_OF(a.cpu_scrubbed), KIB_OF(a.all.scrubbed_idle_local),
+    cpu_line("all", &a.cpus);
+    log_line("the zones say %lu %lu %lu, %lu %lu, %lu %lu%s", KIB_OF(a.all.scrubbed_idle_local),
              KIB_OF(a.all.scrubbed_idle_remote), KIB_OF(a.all.scrubbed_aged),
+             KIB_OF(a.all.scrubbed_takers_local), KIB_OF(a.all.scrubbed_takers_remote),
+             KIB_OF(a.all.stored_clean), KIB_OF(a.all.stored_dirty),
              a.steady ? "" : " (not of one moment: CPUs are scrubbing)");
 }

@@ -15,6 +15,7 @@
  */
 #include "mm/claim.h"
 #include "mm/gigablock.h"
+#include "mm/info.h"
 #include "mm/policy.h"
 #include "mm/retire.h"
 
@@ -93,6 +94,7 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
     z->oldest_scrubbed_ms = MAX(z->oldest_scrubbed_ms, now_ms() - c->since);
     if (!c->aged)
         policy_claim_end(z->node, n);
+    info_count_claim(z, c->aged, n);
     if (c->aged)
         z->scrubbed_aged += n;
     else if (cpu_node(cpu) == z->node)

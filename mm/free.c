@@ -16,11 +16,21 @@ static void free_frames_locked(struct zone *z, u32 i, const struct map512 *frame
     pageblock_put_locked(z, i, *frames, dirty ? frames : &none, now_ms());
 }
 
+/* Nobody can give back more than has been handed out. */
+static void outside_check(const struct zone *z, pfn_t pfn, u64 frames)
+{
+    if (z->outside < frames)
+        panic("P2 one owner: double free at pfn 0x%llx (node %u): %llu frames given back, only "
+              "%llu are out",
+              (unsigned long long)pfn, z->node, (unsigned long long)frames,
+              (unsigned long long)z->outside);
+}
+
 static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
 {
     u32 i = zone_pb(z, pfn);
     spin_lock(&z->lock);
-    ASSERT(z->outside >= 1ULL << order);
+    outside_check(z, pfn, 1ULL << order);
     if (order < ORDER_PAGEBLOCK) {
         struct map512 frames = map512_range((unsigned)(pfn % 512), 1u << order);
         free_frames_locked(z, i, &frames, dirty);
@@ -63,7 +73,7 @@ static void free_mask(struct zone *z, pfn_t first, const struct map512 *frames)
         map512_for_each(bit, frames) dirty = !s->before_free(first + bit, 1);
     }
     spin_lock(&z->lock);
-    ASSERT(z->outside >= map512_count(frames));
+    outside_check(z, first, map512_count(frames));
     free_frames_locked(z, zone_pb(z, first), frames, dirty);
     spin_unlock_keep_preempt_off(&z->lock);
     if (dirty)

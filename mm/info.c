@@ -2,8 +2,43 @@
  * Looking at zones: the numbers behind the tables of the prompt. Consistent for one zone, since
  * they are read under its lock. Next: mm/check.c.
  */
+#include "mm/info.h"
 #include "mm/store.h"
 #include "mm/zone.h"
+
+static struct {
+    u64 idle_local, idle_remote, aged; /* (o) others read them relaxed */
+    u64 takers_local, takers_remote;   /* (a) takers preempt each other */
+} __attribute__((aligned(64))) cpu_scrubs[MAX_CPUS];
+
+void info_count_claim(const struct zone *z, bool aged, u64 n)
+{
+    unsigned cpu = cpu_id();
+    u64 *count = aged                       ? &cpu_scrubs[cpu].aged
+                 : cpu_node(cpu) == z->node ? &cpu_scrubs[cpu].idle_local
+                                            : &cpu_scrubs[cpu].idle_remote;
+    store_relaxed(count, *count + n);
+}
+
+void info_count_taker(const struct zone *z, u64 n)
+{
+    unsigned cpu = cpu_id();
+    bool local = cpu_node(cpu) == z->node;
+    fetch_add(local ? &cpu_scrubs[cpu].takers_local : &cpu_scrubs[cpu].takers_remote, n);
+}
+
+void mm_cpu_info(unsigned cpu, struct mm_cpu_info *out)
+{
+    ASSERT(cpu < nr_cpus);
+    *out = (struct mm_cpu_info){
+        .scrubbed_idle_local = load_relaxed(&cpu_scrubs[cpu].idle_local),
+        .scrubbed_idle_remote = load_relaxed(&cpu_scrubs[cpu].idle_remote),
+        .scrubbed_aged = load_relaxed(&cpu_scrubs[cpu].aged),
+        .scrubbed_takers_local = load_relaxed(&cpu_scrubs[cpu].takers_local),
+        .scrubbed_takers_remote = load_relaxed(&cpu_scrubs[cpu].takers_remote),
+    };
+    store_count_cpu(cpu, &out->stored_clean, &out->stored_dirty);
+}
 
 unsigned mm_nr_zones(void)
 {

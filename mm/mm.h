@@ -56,6 +56,8 @@ enum take_flags {
  * another CPU.
  */
 pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node);
+/* The same; adds to *cleared how many of the frames it had to clear itself. */
+pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node, u64 *cleared);
 
 /* Gives back a block that mm_take() gave, or an aligned part of one. Panics on a double free. */
 void mm_free(pfn_t pfn, unsigned order);
@@ -181,6 +183,14 @@ void mm_zone_info(unsigned zone, struct mm_zone_info *out);
 /* The sums over all zones of a node; MM_ALL_NODES: over all. start and end are 0. */
 #define MM_ALL_NODES (~0u)
 void mm_node_info(unsigned node, struct mm_zone_info *out);
+
+struct mm_cpu_info { /* frames; all but the stored ones since boot */
+    u64 scrubbed_idle_local, scrubbed_idle_remote, scrubbed_aged;
+    u64 scrubbed_takers_local, scrubbed_takers_remote;
+    u64 stored_clean, stored_dirty; /* now */
+};
+/* What one CPU scrubbed: the sums over all CPUs are those over all zones. */
+void mm_cpu_info(unsigned cpu, struct mm_cpu_info *out);
 /* Frames scrubbed by this CPU when idle, since boot; counted one by one as they are cleared. */
 u64 mm_cpu_scrubbed(unsigned cpu);
 

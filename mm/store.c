@@ -397,3 +397,15 @@ void store_count_locked(const struct zone *z, u64 *clean, u64 *dirty)
     *clean = *dirty = 0;
     store_for_each_locked(z, count_one, &q);
 }
+
+void store_count_cpu(unsigned cpu, u64 *clean, u64 *dirty)
+{
+    struct cpu_stores *cs = &stores[cpu];
+    *clean = 0;
+    spin_lock(&cs->lock);
+    *dirty = cs->behind.nr;
+    for (unsigned kind = 0; kind < NR_STORES; kind++)
+        if (cs->store[kind].zone)
+            *(cs->store[kind].clean ? clean : dirty) += cs->store[kind].nr;
+    spin_unlock(&cs->lock);
+}

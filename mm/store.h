@@ -52,6 +52,8 @@ bool store_holds_locked(const struct zone *z, u32 i, const struct map512 *frames
 
 /* Counts frames of z in all stores. Zone lock (a pop may still take one away). */
 void store_count_locked(const struct zone *z, u64 *clean, u64 *dirty);
+/* What one CPU stores, of all zones. No zone lock needed: a copy of the moment. */
+void store_count_cpu(unsigned cpu, u64 *clean, u64 *dirty);
 
 /* Calls fn for every store of z: its pageblock, frames, kind. Zone lock; for the walker. */
 void store_for_each_locked(const struct zone *z,

@@ -10,6 +10,7 @@
  * Next: mm/wait.c.
  */
 #include "mm/take.h"
+#include "mm/info.h"
 #include "mm/store.h"
 
 /* ---- out of one zone ---- */
@@ -194,8 +195,8 @@ static u64 clear_frames(pfn_t first, const struct map512 *frames, bool stream)
     return map512_count(frames);
 }
 
-/* Exactly the dirty frames, never a clean one (P6). No lock, preemption on. */
-static void clear_taken(const struct taken *t)
+/* Exactly the dirty frames, never a clean one (P6); how many. No lock, preemption on. */
+static u64 clear_taken(const struct taken *t)
 {
     struct zone *z = t->zone;
     pfn_t first = ALIGN_DOWN(t->pfn, 512);
@@ -203,7 +204,7 @@ static void clear_taken(const struct taken *t)
     /* What fits into a cache is used from there soon; what does not would only evict. */
     bool stream = t->order > 6 && map512_count(&t->dirt.map) > 64;
     if (map512_empty(&t->dirt.map))
-        return;
+        return 0;
     if (t->order <= ORDER_PAGEBLOCK) {
         n = clear_frames(first, &t->dirt.map, stream);
     } else {
@@ -222,6 +223,8 @@ static void clear_taken(const struct taken *t)
         clear_fence(); /* the block may be used on another CPU next */
     bool local = cpu_node(cpu_id()) == z->node;
     fetch_add(local ? &z->scrubbed_takers_local : &z->scrubbed_takers_remote, n);
+    info_count_taker(z, n);
+    return n;
 }
 
 /* ---- the call ---- */
@@ -238,7 +241,7 @@ static bool take_by_preference(const struct take_request *r, struct taken *out)
     return false;
 }
 
-pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node)
+pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
 {
     struct taken t = {.pfn = PFN_NONE};
     struct take_request r = {.order = order,
@@ -256,6 +259,12 @@ pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node)
     if (!got && !take_by_preference(&r, &t) && !take_decide(&r, &t))
         return PFN_NONE;
     if (r.clean)
-        clear_taken(&t);
+        *cleared += clear_taken(&t);
     return t.pfn;
+}
+
+pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node)
+{
+    u64 cleared = 0;
+    return mm_take_counted(order, flags, node, &cleared);
 }

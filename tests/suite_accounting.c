@@ -208,6 +208,44 @@ static void takers_count_what_they_clear(void)
     mm_scrub_enable(true);
 }
 
+/* What a guest is given dirty is cleared for it, and both are told apart. */
+static void guests_know_what_was_cleared(void)
+{
+    enum { MEM_MIB = 4 };
+    struct guest_config cfg = GUEST_CONFIG_DEFAULT("prober");
+    struct guest_stat stat;
+    unsigned node;
+
+    if (!ktest_guest_have("prober") || !ktest_ballast_node(&node))
+        return;
+    cfg.mem = MEM_MIB * MIB;
+    cfg.node = node;
+    if (!wait_clean())
+        return;
+    unsigned id = ktest_guest_start(&cfg);
+    ktest_guest_ends_well(id);
+    REQUIRE(guest_stat_get(id, &stat) == 0);
+    CHECK_MSG(stat.taken_cleared == 0 && stat.taken_clean >= stat.frames_given,
+              "all was clean: %lu clean, %lu cleared", stat.taken_clean, stat.taken_cleared);
+
+    /* All that is free there is dirty now. Two blocks: the area, and the rest. */
+    mm_scrub_enable(false);
+    pfn_t room[4];
+    for (unsigned i = 0; i < ARRAY_SIZE(room); i++)
+        room[i] = mm_take(ORDER_PAGEBLOCK, TAKE_ANY | TAKE_THIS_NODE, node);
+    ktest_ballast_take(node, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(room); i++)
+        if (room[i] != PFN_NONE)
+            mm_free(room[i], ORDER_PAGEBLOCK);
+    id = ktest_guest_start(&cfg);
+    ktest_guest_ends_well(id);
+    if (id && guest_stat_get(id, &stat) == 0)
+        CHECK_MSG(stat.taken_cleared >= stat.frames_given, "all was dirty: %lu clean, %lu cleared",
+                  stat.taken_clean, stat.taken_cleared);
+    ktest_ballast_free();
+    mm_scrub_enable(true);
+}
+
 /* ---- at every moment ---- */
 
 static unsigned movers_stop; /* (a) */
@@ -270,6 +308,7 @@ static const struct ktest cases[] = {
     {"guests_hold_what_they_were_given", guests_hold_what_they_were_given, 0, 0},
     {"a_clear_is_counted_once", a_clear_is_counted_once, 0, 0},
     {"takers_count_what_they_clear", takers_count_what_they_clear, 0, 0},
+    {"guests_know_what_was_cleared", guests_know_what_was_cleared, 0, 0},
     {"zones_add_up_while_they_move", zones_add_up_while_they_move, 0, 0},
 };
 KTEST_SUITE(accounting, cases);

@@ -132,7 +132,11 @@ static u64 time_to_clean(unsigned node)
     return time_ns() - begun;
 }
 
-static u64 median(u64 *v, unsigned n)
+/*
+ * Of times taken in turns, the one that a quarter is below: a host that has fewer cores than the
+ * machine has CPUs adds to some rounds, and never takes away.
+ */
+static u64 lower_quartile(u64 *v, unsigned n)
 {
     for (unsigned i = 1; i < n; i++)
         for (unsigned k = i; k > 0 && v[k - 1] > v[k]; k--) {
@@ -140,13 +144,13 @@ static u64 median(u64 *v, unsigned n)
             v[k] = v[k - 1];
             v[k - 1] = t;
         }
-    return v[n / 2];
+    return v[n / 4];
 }
 
 /* The bar: a node whose CPUs are all busy is clean within twice the time that it takes alone. */
 static void test_help_is_as_good_as_home(void)
 {
-    enum { ROUNDS = 7 };
+    enum { ROUNDS = 11 };
     unsigned node = nr_nodes - 1;
     u64 alone[ROUNDS], helped[ROUNDS];
     if (nr_cpus < 2 * nr_nodes) {
@@ -161,8 +165,8 @@ static void test_help_is_as_good_as_home(void)
         CHECK(of_node(node).scrubbed_idle_remote > remote);
         spinners_stop();
     }
-    u64 a = median(alone, ROUNDS), h = median(helped, ROUNDS);
-    ktest_note("32 MiB, medians of %u: %lu us by its own CPUs, %lu us with all of them busy",
+    u64 a = lower_quartile(alone, ROUNDS), h = lower_quartile(helped, ROUNDS);
+    ktest_note("32 MiB, lower quartile of %u: %lu us by its own CPUs, %lu us with all of them busy",
                ROUNDS, (unsigned long)a / 1000, (unsigned long)h / 1000);
     CHECK_MSG(h <= 2 * a, "%lu us are more than twice %lu", (unsigned long)h / 1000,
               (unsigned long)a / 1000);

@@ -84,7 +84,8 @@ def check_complete(panic, silent):
     for cpu, section in panic.cpus.items():
         if section.node != cpu * NODES // CPUS:
             raise Unproven(f"cpu {cpu} is said to be of node {section.node}")
-        if not re.match(r"\S+, (running|ready|blocked|dead)", section.thread):
+        # None yet: it has just come up.
+        if not re.match(r"\S+, (running|ready|blocked|dead)|none yet", section.thread):
             raise Unproven(f"cpu {cpu}: thread {section.thread}: no state")
         if not section.says(r"^  holds (no lock|lock '.+' \(rank \d+\.\d+\))$") and \
                 not section.says("telling this broke"):
@@ -210,7 +211,7 @@ def also_ring3(panic):
 CRASHES = [
     Crash("panic", "this is what a panic looks like", ["crash_panic", "crash", "kernel_main"]),
     Crash("panic", "this is what a panic looks like", ["crash_panic"], also=also_ring3,
-          before="start spinner mem=2M cpu=3 &; wait clean; "),
+          before="start spinner mem=2M cpu=3 &; wait clean; check; "),
     Crash("double-free", "^P2 one owner: double free", ["mm_free", "crash_double_free"],
           promise="P2, one owner", lock="zone"),
     Crash("lock-order", "^lock order: crash inner .* taken under crash outer",
@@ -244,14 +245,23 @@ class GdbMachine(Machine):
                 for word in super().command()]
 
 
-# The first stop: a CPU comes back with what it has scrubbed, and still has the claim. The second:
-# the kernel is about to print its zones for the second time, and nothing moves any more.
+# The kernel is about to print its zones, all dirty, and nothing moves: scrubbing is off. Then it is
+# on, a CPU comes back with what it has scrubbed, and still has the claim. Then the kernel is about
+# to print its zones for the third time, all clean, and nothing moves any more.
+WORDS = "console=plain scrub=off run='zones; scrub on; wait clean; zones; zones; off'"
 SESSION = """
 echo @zones0\\n
 limpid zones
+hbreak table_zones
+continue
+echo @dirty\\n
+limpid zones
+delete
 hbreak claim_return_locked
 continue
-echo @claims1\\n
+echo @zone1\\n
+output z->index
+echo \\n@claims1\\n
 limpid claims
 echo @zones1\\n
 limpid zones
@@ -298,29 +308,35 @@ def make_gdb(socket):
 
 
 def zone_lines(text):
-    return [line.split()[:8] for line in text.split("\n") if re.match(r"(\d+:\d+|all) ", line)]
+    return [line.split() for line in text.split("\n") if re.match(r"(\d+:\d+|all) +\d", line)]
 
 
 def check_session(said, serial):
     if "is the kernel's memory mapped already?" not in said["zones0"]:
         raise Unproven(f"limpid zones before the kernel has begun: {said['zones0']}")
-    claimed = re.search(r"^cpu \d: zone \d+ \(node \d+\), pageblock at pfn 0x", said["claims1"],
-                        re.M)
-    in_flight = first(re.compile(r"(\d+) frames in flight"), said["claims1"])
-    if not claimed or in_flight == "0":
-        raise Unproven("no claim at claim_return_locked()")
-    zones = zone_lines(said["zones1"])
-    if len(zones) != NODES + 1 or int(zones[-1][5]) != 4 * int(in_flight):
-        raise Unproven(f"the claims have {in_flight} frames, the zones say {zones}")
-    for row in zones:
-        if int(row[1]) != sum(map(int, row[2:])):
+    # The zone of that claim is whole at this moment; another one may be half changed if locked.
+    here = said["zone1"].strip()
+    claims = re.findall(r"^cpu \d: zone (\d+) \(node \d+\), pageblock at pfn 0x\w+, (\d+) frames ",
+                        said["claims1"], re.M)
+    zones = {row[0].split(":")[0]: row for row in zone_lines(said["zones1"])}
+    if here not in zones or len(zones) != NODES + 1:
+        raise Unproven(f"stopped with a claim of zone {here}, but the zones are {said['zones1']}")
+    for index, row in zones.items():
+        if index == "all" or ("lock" in row and index != here):
+            continue
+        in_flight = 4 * sum(int(frames) for zone, frames in claims if zone == index)
+        if in_flight != int(row[5]) or (index == here and in_flight == 0):
+            raise Unproven(f"claims {claims} of zone {index}, which says {row}")
+        if int(row[1]) != sum(map(int, row[2:8])):
             raise Unproven(f"zone {row[0]} does not add up: {row}")
     if not re.search(r"^  holds zone \(rank \d+\.\d\)", said["cpus1"], re.M):
         raise Unproven("no CPU holds a zone lock in claim_return_locked()")
 
-    tables = serial.split("zone:node")[1:]
-    if len(tables) != 2 or zone_lines(said["zones2"]) != zone_lines(tables[1]):
-        raise Unproven(f"gdb and the kernel do not agree:\n{said['zones2']}\n{serial}")
+    tables = [zone_lines(table) for table in serial.split("zone:node")[1:]]
+    if len(tables) != 3 or zone_lines(said["dirty"]) != tables[0] or \
+            zone_lines(said["zones2"]) != tables[2]:
+        raise Unproven(f"gdb and the kernel do not agree:\n{said['dirty']}\n{said['zones2']}\n"
+                       f"{serial}")
     stored = sum(int(row[4]) for row in zone_lines(said["zones2"])[:-1])
     if f"{stored // 4} frames stored" not in said["stores2"]:
         raise Unproven(f"{stored} KiB are stored, but the stores say: {said['stores2']}")
@@ -335,10 +351,9 @@ def check_session(said, serial):
 
 
 def prove_gdb():
-    words = "console=plain run='wait clean; zones; zones; off'"
     with tempfile.TemporaryDirectory(prefix="limpid-gdb-") as folder:
         socket = os.path.join(folder, "gdb")
-        machine = GdbMachine(socket, firmware="pvh", cpus=CPUS, nodes=NODES, mem=256, words=words)
+        machine = GdbMachine(socket, firmware="pvh", cpus=CPUS, nodes=NODES, mem=256, words=WORDS)
         machine.check_host()
         with open(os.path.join(folder, "serial"), "w+b") as serial, \
                 Boot(machine, 2 * LIMIT, stdin=subprocess.DEVNULL, stdout=serial,
@@ -353,7 +368,7 @@ def prove_gdb():
     if word != "pass":
         raise Unproven(f"after gdb had detached: {word}: {sentence}\n{text}")
     check_session(said, text)
-    return "attached, two stops, its zones are the kernel's"
+    return "attached, three stops, its zones are the kernel's"
 
 
 def jobs(proof):
