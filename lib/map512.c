@@ -98,6 +98,25 @@ int map512_max_order(const struct map512 *m)
     }
 }
 
+unsigned map512_run_order(const struct map512 *m, unsigned bit)
+{
+    unsigned i = bit / 64, order = 0;
+    /* The run of order k that holds the bit, inside its word; then whole words. */
+    for (; order < 6; order++) {
+        unsigned width = 2u << order;
+        u64 run = (width == 64 ? ~0ULL : (1ULL << width) - 1) << (bit % 64 & ~(width - 1));
+        if ((m->w[i] & run) != run)
+            return order;
+    }
+    for (; order < MAP512_ORDER; order++) {
+        unsigned words = 2u << (order - 6), first = i & ~(words - 1);
+        for (unsigned n = first; n < first + words; n++)
+            if (m->w[n] != ~0ULL)
+                return order;
+    }
+    return order;
+}
+
 /* Whole words: runs of order 6 to 9, as a map of 8 words. Same rule as inside a word. */
 static unsigned find_words(const struct map512 *m, unsigned order)
 {

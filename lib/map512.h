@@ -123,6 +123,11 @@ struct map512 map512_range(unsigned first, unsigned count);
 int map512_max_order(const struct map512 *m);
 
 /*
+ * The order of the largest naturally aligned run of set bits that holds `bit`, itself set: 0 to 9.
+ */
+unsigned map512_run_order(const struct map512 *m, unsigned bit);
+
+/*
  * A naturally aligned run of 2^order set bits (order 0 to 9): its first bit, or MAP512_NONE.
  * Best fit: the first in the smallest maximal run that serves, so that whole ones stay whole.
  */

@@ -47,14 +47,11 @@ static void list_enter(struct zone *z, u32 i, enum pb_list l, unsigned where)
     pb->listed[l] = (u8)where;
 }
 
-static void list_move(struct zone *z, u32 i, enum pb_list l, const struct map512 *view,
-                      unsigned frames)
+/* Where a view with so many frames and a largest run of order `class` belongs. */
+static void list_move(struct zone *z, u32 i, enum pb_list l, unsigned frames, unsigned class)
 {
-    unsigned where = NOT_LISTED;
-    if (frames) {
-        unsigned class = MIN((unsigned)map512_max_order(view), (unsigned)NR_CLASSES - 1);
-        where = fill_of(frames) * NR_CLASSES + class;
-    }
+    unsigned where =
+        frames ? fill_of(frames) * NR_CLASSES + MIN(class, NR_CLASSES - 1u) : NOT_LISTED;
     if (where == z->pb[i].listed[l])
         return;
     list_leave(z, i, l);
@@ -119,11 +116,36 @@ static void open_whole(struct zone *z, u32 i)
     }
 }
 
+/* What a change did to the largest runs: spares the search for them where it is plain. */
+struct change {
+    bool clean_same; /* the clean frames are the same as before */
+    int any_order;   /* the largest run of free frames now; -1: look */
+};
+
+static void place_on_lists(struct zone *z, u32 i, const struct change *ch)
+{
+    struct pageblock *pb = &z->pb[i];
+    int order = ch->any_order;
+    if (pb->nr_free && order < 0)
+        order = map512_max_order(&pb->free);
+    list_move(z, i, LIST_ANY, pb->nr_free, (unsigned)order);
+    if (ch->clean_same)
+        return;
+    unsigned clean = pb->nr_free - pb->nr_dirty;
+    order = 0;
+    if (clean) {
+        struct map512 m = pb->free;
+        map512_andnot(&m, &pb->dirty);
+        order = map512_max_order(&m);
+    }
+    list_move(z, i, LIST_CLEAN, clean, (unsigned)order);
+}
+
 /*
  * After the maps of an opened pageblock have changed: the one place that decides which row of
  * the table in mm/zone.h it is in, and writes that row everywhere.
  */
-static void pageblock_settle(struct zone *z, u32 i)
+static void pageblock_settle(struct zone *z, u32 i, struct change ch)
 {
     struct pageblock *pb = &z->pb[i];
     unsigned bit;
@@ -139,29 +161,35 @@ static void pageblock_settle(struct zone *z, u32 i)
     } else {
         map512_clear(&g->free, bit);
     }
-    if (pb->nr_dirty)
-        map512_set(&g->dirty, bit);
-    else
-        map512_clear(&g->dirty, bit);
+    zone_mark_dirty(z, g, bit, pb->nr_dirty != 0);
     if (plain && pb->nr_dirty)
         map512_set(&g->all, bit);
     else
         map512_clear(&g->all, bit);
-    zone_note_dirt(z, g);
 
     if (plain) {
         map512_zero(&pb->free);
         pb->nr_free = pb->nr_dirty = 0;
+        ch.clean_same = false;
     }
     if (pb->nr_free || pb->out)
         map512_set(&g->part, bit);
     else
         map512_clear(&g->part, bit);
+    place_on_lists(z, i, &ch);
+}
 
-    list_move(z, i, LIST_ANY, &pb->free, pb->nr_free);
-    struct map512 clean = pb->free;
-    map512_andnot(&clean, &pb->dirty);
-    list_move(z, i, LIST_CLEAN, &clean, pb->nr_free - pb->nr_dirty);
+/* The largest run of free frames after `n` frames came: what it was, or one that holds them. */
+static int order_after_put(const struct pageblock *pb, const struct map512 *frames, unsigned n)
+{
+    enum { FEW = 4 };
+    int order = -1;
+    if (n > FEW)
+        return -1;
+    if (pb->listed[LIST_ANY] != NOT_LISTED)
+        order = pb->listed[LIST_ANY] % NR_CLASSES;
+    map512_for_each(bit, frames) order = MAX(order, (int)map512_run_order(&pb->free, bit));
+    return order;
 }
 
 void pageblock_put_locked(struct zone *z, u32 i, struct map512 frames, const struct map512 *dirty,
@@ -192,14 +220,17 @@ void pageblock_put_locked(struct zone *z, u32 i, struct map512 frames, const str
     pb->nr_free = (u16)(pb->nr_free + n);
     pb->nr_dirty = (u16)(pb->nr_dirty + nr_dirt);
     zone_count(z, n, nr_dirt);
-    pageblock_settle(z, i);
+    pageblock_settle(
+        z, i,
+        (struct change){.clean_same = nr_dirt == n, .any_order = order_after_put(pb, &frames, n)});
 }
 
 struct map512 pageblock_get_locked(struct zone *z, u32 i, const struct map512 *frames)
 {
     struct pageblock *pb = &z->pb[i];
     ASSERT(spin_held(&z->lock));
-    if (is_plain_whole(z, i))
+    bool opened = is_plain_whole(z, i);
+    if (opened)
         open_whole(z, i);
     ASSERT(map512_within(frames, &pb->free));
 
@@ -210,7 +241,8 @@ struct map512 pageblock_get_locked(struct zone *z, u32 i, const struct map512 *f
     pb->nr_free = (u16)(pb->nr_free - n);
     pb->nr_dirty = (u16)(pb->nr_dirty - nr_dirt);
     zone_count(z, -(s64)n, -(s64)nr_dirt);
-    pageblock_settle(z, i);
+    pageblock_settle(z, i,
+                     (struct change){.clean_same = opened ? false : nr_dirt == n, .any_order = -1});
     return dirt;
 }
 

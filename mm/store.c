@@ -39,8 +39,8 @@ struct behind {
 };
 
 static struct cpu_stores {
-    u32 inside; /* (a) by the owner */
-    u32 wanted; /* (a) by a sweeper, under sweep_lock */
+    u32 inside;                    /* (a) by the owner */
+    u32 wanted;                    /* (a) by a sweeper, under sweep_lock */
     struct store store[NR_STORES]; /* whoever is in, see above */
     struct behind behind;
 } __attribute__((aligned(64))) stores[MAX_CPUS];
@@ -400,12 +400,14 @@ void store_count_locked(const struct zone *z, u64 *clean, u64 *dirty)
 
 void store_count_cpu(unsigned cpu, u64 *clean, u64 *dirty)
 {
-    struct cpu_stores *cs = &stores[cpu];
-    *clean = 0;
-    spin_lock(&cs->lock);
-    *dirty = cs->behind.nr;
-    for (unsigned kind = 0; kind < NR_STORES; kind++)
-        if (cs->store[kind].zone)
-            *(cs->store[kind].clean ? clean : dirty) += cs->store[kind].nr;
-    spin_unlock(&cs->lock);
+    const struct cpu_stores *cs = &stores[cpu];
+    *clean = *dirty = 0;
+    owners_stop();
+    if (cpu == cpu_id() || load_relaxed(&cs->wanted)) {
+        *dirty = cs->behind.nr;
+        for (unsigned kind = 0; kind < NR_STORES; kind++)
+            if (cs->store[kind].zone)
+                *(cs->store[kind].clean ? clean : dirty) += cs->store[kind].nr;
+    }
+    owners_go();
 }

@@ -126,13 +126,16 @@ static struct map512 store_share(const struct zone *z, u32 i, enum pb_view view,
  */
 static bool store_refill(struct zone *z, enum store_kind kind, enum pb_view view)
 {
-    /* Clean frames: all of the pageblock. Dirty ones in small portions: nobody scrubs them. */
-    enum { OTHERS_LIMIT = 8 };
+    /*
+     * All of the pageblock that the view has, but for takers of clean frames who found none:
+     * they clear each dirty one themselves, and soon there may be clean ones again.
+     */
+    unsigned limit = kind == STORE_CLEAN && view != VIEW_CLEAN ? 32 : 512;
     spin_lock(&z->lock);
     u32 i = z->waiters ? PB_NONE : find_pageblock(z, 0, view);
     if (i != PB_NONE) {
         u32 since = zone_pb_since(z, i);
-        struct map512 m = store_share(z, i, view, view == VIEW_CLEAN ? 512 : OTHERS_LIMIT);
+        struct map512 m = store_share(z, i, view, limit);
         pageblock_get_locked(z, i, &m);
         z->outside += map512_count(&m);
         store_fill_locked(z, kind, i, &m, view == VIEW_CLEAN, since);
@@ -161,22 +164,22 @@ static bool refill_from_home(enum store_kind kind, unsigned node)
     return false;
 }
 
-/* Stores hold frames of their CPU's own node only. Preemption off. */
-static bool take_from_store(const struct take_request *r, struct taken *out)
+/*
+ * Out of this CPU's store, which holds frames of its own node only: the short way, with no lock
+ * and no fence. PFN_NONE: the long way.
+ */
+static pfn_t take_from_store(bool clean, unsigned node, bool *dirty)
 {
-    enum store_kind kind = r->clean ? STORE_CLEAN : STORE_ANY;
-    bool dirty = false;
-    if (r->order != 0 || r->node != mm_home_node(cpu_node(cpu_id())))
-        return false;
-    pfn_t pfn = store_pop(kind, &dirty);
-    if (pfn == PFN_NONE && refill_from_home(kind, r->node))
-        pfn = store_pop(kind, &dirty); /* a sweep may have emptied it again: then the long way */
-    if (pfn == PFN_NONE)
-        return false;
-    *out = (struct taken){.zone = zone_of(pfn), .pfn = pfn, .order = 0};
-    if (dirty)
-        map512_set(&out->dirt.map, (unsigned)(pfn % 512));
-    return true;
+    enum store_kind kind = clean ? STORE_CLEAN : STORE_ANY;
+    preempt_disable();
+    pfn_t pfn = PFN_NONE;
+    if (node == mm_home_node(cpu_node(cpu_id()))) {
+        pfn = store_pop(kind, dirty);
+        if (unlikely(pfn == PFN_NONE) && refill_from_home(kind, node))
+            pfn = store_pop(kind, dirty); /* a sweep may have emptied it again */
+    }
+    preempt_enable();
+    return pfn;
 }
 
 /* ---- clearing what was taken ---- */
@@ -241,26 +244,40 @@ static bool take_by_preference(const struct take_request *r, struct taken *out)
     return false;
 }
 
-pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
+static __attribute__((noinline)) pfn_t take_the_long_way(const struct take_request *r, u64 *cleared)
 {
     struct taken t = {.pfn = PFN_NONE};
-    struct take_request r = {.order = order,
-                             .clean = flags & TAKE_CLEAN,
-                             .this_node = flags & TAKE_THIS_NODE,
-                             .node = node};
-    if (order > ORDER_MAX || node >= nr_nodes)
+    if (!take_by_preference(r, &t) && !take_decide(r, &t))
         return PFN_NONE;
-    if (!r.this_node)
-        r.node = mm_home_node(node);
-
-    preempt_disable();
-    bool got = take_from_store(&r, &t);
-    preempt_enable();
-    if (!got && !take_by_preference(&r, &t) && !take_decide(&r, &t))
-        return PFN_NONE;
-    if (r.clean)
+    if (r->clean)
         *cleared += clear_taken(&t);
     return t.pfn;
+}
+
+static __attribute__((noinline)) void clear_stored(pfn_t pfn, u64 *cleared)
+{
+    struct taken t = {.zone = zone_of(pfn), .pfn = pfn};
+    map512_set(&t.dirt.map, (unsigned)(pfn % 512));
+    *cleared += clear_taken(&t);
+}
+
+pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
+{
+    bool clean = flags & TAKE_CLEAN, this_node = flags & TAKE_THIS_NODE, dirty = false;
+    if (order > ORDER_MAX || node >= nr_nodes)
+        return PFN_NONE;
+    if (!this_node)
+        node = mm_home_node(node);
+    if (order == 0) {
+        pfn_t pfn = take_from_store(clean, node, &dirty);
+        if (likely(pfn != PFN_NONE)) {
+            if (clean && dirty)
+                clear_stored(pfn, cleared);
+            return pfn;
+        }
+    }
+    struct take_request r = {.order = order, .clean = clean, .this_node = this_node, .node = node};
+    return take_the_long_way(&r, cleared);
 }
 
 pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node)

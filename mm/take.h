@@ -30,7 +30,12 @@ bool take_from_zone_locked(struct zone *z, unsigned order, enum pb_view view, st
  */
 bool take_decide(const struct take_request *r, struct taken *out);
 
-/* The nearest node that has memory: where "at home" is for a node without any. (c) */
-unsigned mm_home_node(unsigned node);
+extern u8 mm_home_nodes[MAX_NODES]; /* (c) */
+
+/* The nearest node that has memory: where "at home" is for a node without any. */
+static inline unsigned mm_home_node(unsigned node)
+{
+    return mm_home_nodes[node];
+}
 
 #endif

@@ -22,7 +22,8 @@ static u8 gib_zone[MAX_GIB]; /* (c) the first zone that ends above this GiB's st
 static u8 near_nodes[MAX_NODES][MAX_NODES];  /* (c) see mm_node_near() */
 static struct mm_range managed[MANAGED_MAX]; /* (c) what zones were given, sorted: no holes */
 static unsigned nr_managed;                  /* (c) */
-static bool node_has_memory[MAX_NODES];      /* (c) */
+u8 mm_home_nodes[MAX_NODES];
+static bool node_has_memory[MAX_NODES]; /* (c) */
 
 struct zone *zone_of(pfn_t pfn)
 {
@@ -56,12 +57,14 @@ unsigned mm_node_near(unsigned node, unsigned i)
     return near_nodes[node][i];
 }
 
-unsigned mm_home_node(unsigned node)
+static void find_homes(void)
 {
-    for (unsigned i = 0; i < nr_nodes; i++)
-        if (node_has_memory[mm_node_near(node, i)])
-            return mm_node_near(node, i);
-    return node;
+    for (unsigned node = 0; node < nr_nodes; node++) {
+        unsigned i = 0;
+        while (!node_has_memory[mm_node_near(node, i)])
+            i++; /* some node has: there is a zone */
+        mm_home_nodes[node] = (u8)mm_node_near(node, i);
+    }
 }
 
 /* Selection sort by distance, then by number; 64 nodes at most. */
@@ -286,5 +289,6 @@ int mm_init(const struct mm_config *cfg)
         node_has_memory[z->node] = true;
         zone_fill(cfg, z, piece[n], piece_end[n]);
     }
+    find_homes();
     return 0;
 }

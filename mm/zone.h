@@ -173,14 +173,23 @@ static inline void zone_count(struct zone *z, s64 free, s64 dirty)
     store_relaxed(&z->nr_dirty, z->nr_dirty + (u64)dirty);
 }
 
-/* Keeps dirty_gigs true after gig g's dirty map has changed. */
+/* Keeps dirty_gigs true after bits of g's dirty map were cleared. */
 static inline void zone_note_dirt(struct zone *z, const struct gigablock *g)
 {
-    u64 bit = 1ULL << (g - z->gig);
     if (map512_empty(&g->dirty))
-        z->dirty_gigs &= ~bit;
-    else
-        z->dirty_gigs |= bit;
+        z->dirty_gigs &= ~(1ULL << (g - z->gig));
+}
+
+/* Whether the pageblock at `bit` of g holds a free dirty frame. */
+static inline void zone_mark_dirty(struct zone *z, struct gigablock *g, unsigned bit, bool dirty)
+{
+    if (dirty) {
+        map512_set(&g->dirty, bit);
+        z->dirty_gigs |= 1ULL << (g - z->gig);
+    } else if (map512_test(&g->dirty, bit)) {
+        map512_clear(&g->dirty, bit);
+        zone_note_dirt(z, g);
+    }
 }
 
 #endif

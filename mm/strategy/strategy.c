@@ -7,12 +7,7 @@
 #include "arch.h"
 
 static const struct strategy *const strategies[] = {&strategy_claim, &strategy_eager};
-static const struct strategy *current_strategy = &strategy_claim; /* (a) */
-
-const struct strategy *strategy_now(void)
-{
-    return load_acquire(&current_strategy); /* pairs with the release in mm_strategy_set() */
-}
+const struct strategy *mm_strategy = &strategy_claim;
 
 static bool same(const char *a, const char *b)
 {
@@ -26,7 +21,7 @@ int mm_strategy_set(const char *name)
     for (unsigned i = 0; i < ARRAY_SIZE(strategies); i++) {
         if (!same(strategies[i]->name, name))
             continue;
-        store_release(&current_strategy, strategies[i]);
+        store_release(&mm_strategy, strategies[i]);
         mm_bell_pass_on();
         return 0;
     }

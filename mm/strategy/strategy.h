@@ -5,7 +5,7 @@
 #ifndef MM_STRATEGY_H
 #define MM_STRATEGY_H
 
-#include "lib/base.h"
+#include "arch.h"
 
 struct strategy {
     const char *name;
@@ -19,8 +19,13 @@ struct strategy {
     bool (*idle_may)(void);
 };
 
+extern const struct strategy *mm_strategy; /* (a) mm/strategy/strategy.c */
+
 /* The one in force. It may change at any moment: load it once for one piece of work. */
-const struct strategy *strategy_now(void);
+static inline const struct strategy *strategy_now(void)
+{
+    return load_acquire(&mm_strategy); /* pairs with the release in mm_strategy_set() */
+}
 
 extern const struct strategy strategy_claim, strategy_eager;
 
