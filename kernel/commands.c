@@ -11,6 +11,7 @@
 #include "kernel/bench.h"
 #include "kernel/console.h"
 #include "kernel/crash.h"
+#include "kernel/rest.h"
 #include "kernel/tables.h"
 #include "guest/guest.h"
 #include "lib/errors.h"
@@ -19,7 +20,8 @@
 #include "mm/mm.h"
 #include "sched/sched.h"
 
-#define POLL_NS (2 * 1000 * 1000ULL)
+#define POLL_NS   (2 * 1000 * 1000ULL)
+#define ASLEEP_NS (60 * 1000 * 1000 * 1000ULL)
 
 struct command {
     const char *name;
@@ -166,6 +168,12 @@ static void command_guests(struct words *w)
 
 /* ---- memory ---- */
 
+static void command_topology(struct words *w)
+{
+    (void)w;
+    table_topology();
+}
+
 static void command_zones(struct words *w)
 {
     (void)w;
@@ -191,8 +199,25 @@ static u64 frames_not_clean(void)
     return i.dirty + i.stored_dirty + i.in_flight;
 }
 
+static void wait_asleep(void)
+{
+    struct rest rest;
+
+    guests_wait_exiting();
+    thread_reap_wait();
+    if (rest_wait(ASLEEP_NS, &rest))
+        log_line("every other CPU sleeps after %lu ms; %lu free frames are dirty", MS_OF(rest.ns),
+                 rest.dirty);
+    else
+        log_line("wait asleep: after %lu ms some CPU is not asleep yet", MS_OF(ASLEEP_NS));
+}
+
 static void command_wait(struct words *w)
 {
+    if (w->nr == 2 && !w->word[1].value && strcmp(w->word[1].key, "asleep") == 0) {
+        wait_asleep();
+        return;
+    }
     if (w->nr != 2 || w->word[1].value || strcmp(w->word[1].key, "clean") != 0) {
         command_usage(w);
         return;
@@ -303,8 +328,10 @@ static const struct command commands[] = {
      "start a guest; without & the prompt returns at its end; cpu=10s: killed after that CPU time",
      "mem node kind secret cpu linger &", 1, command_start},
     {"kill", "ID", "end a guest; its memory comes back dirty", NULL, 0, command_kill},
-    {"wait", "clean", "until guests that are exiting are gone and no frame is dirty", NULL, 0,
-     command_wait},
+    {"wait", "clean|asleep",
+     "until guests that are exiting are gone and no frame is dirty; until all other CPUs sleep",
+     NULL, 0, command_wait},
+    {"topology", "", "nodes: their CPUs, memory and distances", "", 0, command_topology},
     {"zones", "", "where memory is, in KiB", "", 0, command_zones},
     {"guests", "", "who lives, and who has died lately; what they hold, in KiB", "", 0,
      command_guests},

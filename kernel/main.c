@@ -145,7 +145,7 @@ static void main_leave(bool ok)
 static void main_demo(void)
 {
     do {
-        story_tell(&topology);
+        story_tell();
         for (unsigned i = 0; i < 20 && !console_input_waiting(); i++)
             thread_sleep(100 * 1000 * 1000);
     } while (!console_input_waiting());
@@ -164,7 +164,7 @@ static void __attribute__((noreturn)) main_thread(void)
     } else if (options.demo) {
         main_demo();
     } else {
-        bool ok = story_tell(&topology);
+        bool ok = story_tell();
         main_leave(ok);
     }
     commands_prompt();
@@ -189,6 +189,7 @@ void kernel_main(u32 magic, u64 info_phys)
     boot_smp();                                 /* the others go idle, and begin to scrub */
     aged_start();                               /* one thread a node: no dirt is forgotten */
     mce_start();                                /* bad frames that are reported leave the game */
+    tables_init(&topology);                     /* what the tables say of the machine */
     boot_report();                              /* the scheduler is up on every CPU */
     boot_guests();                              /* reads the archive's table of contents */
     main_thread();

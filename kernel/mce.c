@@ -1,16 +1,18 @@
 /*
  * Frames that a machine check has reported. The handler may have interrupted a lock holder, so
- * it only notes them (arch/x86_64/mce.c); this thread looks once a second and retires them: free
- * or stored ones at once, allocated or claimed ones when they come back.
+ * it only notes them (arch/x86_64/mce.c); this thread is woken and retires them: free or stored
+ * ones at once, allocated or claimed ones when they come back.
  *
- * Owns nothing. Next: mm/retire.c.
+ * Owns that thread. Next: mm/retire.c.
  */
 #include "kernel/mce.h"
 #include "lib/log.h"
 #include "mm/mm.h"
 #include "sched/sched.h"
 
-#define LOOK_NS 1000000000ULL
+#define LOOK_NS (3600 * 1000000000ULL) /* a note ends the sleep */
+
+static struct thread *mce_of_notes; /* (c) */
 
 static void mce_thread(void *arg)
 {
@@ -26,11 +28,18 @@ static void mce_thread(void *arg)
     }
 }
 
+static void mce_wake(void)
+{
+    thread_interrupt(mce_of_notes);
+}
+
 void mce_start(void)
 {
-    struct thread *t = thread_create("mce", mce_thread, NULL, ANY_CPU, ANY_NODE);
-    if (t)
-        thread_start(t);
-    else
+    mce_of_notes = thread_create("mce", mce_thread, NULL, ANY_CPU, ANY_NODE);
+    if (!mce_of_notes) {
         log_line("no memory for the thread that retires bad frames");
+        return;
+    }
+    machine_check_on_note(mce_wake); /* before it looks for the first time */
+    thread_start(mce_of_notes);
 }

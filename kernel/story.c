@@ -217,14 +217,14 @@ static bool story_second_guest(const struct story *s)
     return g.exit_code == 0 && guests_leak_count() == leaks;
 }
 
-bool story_tell(const struct topology *topo)
+bool story_tell(void)
 {
     static struct scrub_watch watch; /* 2 KiB: not for a stack */
     struct story s;
     bool ok = true;
 
     log_heading("== the machine");
-    table_topology(topo);
+    table_topology();
     log_heading("== memory: strategy %s, idle scrubbing %s", mm_strategy_name(),
                 mm_scrub_enabled() ? "on" : "off");
     table_zones();

@@ -36,22 +36,41 @@ static void node_cpus(unsigned node, char *buf, size_t size)
         snprintf(buf, size, "none");
 }
 
-void table_topology(const struct topology *topo)
+static const struct topology *topo; /* (c) */
+
+void tables_init(const struct topology *topology)
+{
+    topo = topology;
+}
+
+/* Distances from a node to `n` others, from `first` on. */
+static void distances(unsigned from, unsigned first, unsigned n, char *buf, size_t size)
+{
+    size_t at = 0;
+    buf[0] = 0;
+    for (unsigned to = first; to < MIN(first + n, nr_nodes) && at + 5 < size; to++)
+        at += (size_t)snprintf(buf + at, size - at, " %u", topo->distance[from][to]);
+}
+
+#define DISTANCES_A_LINE 32u
+
+void table_topology(void)
 {
     log_line("topology: %u CPU%s, %u node%s%s", nr_cpus, nr_cpus == 1 ? "" : "s", nr_nodes,
              nr_nodes == 1 ? "" : "s", topo->have_srat ? "" : " (no SRAT)");
     for (unsigned node = 0; node < nr_nodes; node++) {
         struct mm_zone_info info;
-        char cpus[48], dist[64];
-        size_t n = 0;
+        char cpus[80], dist[DISTANCES_A_LINE * 4 + 1];
 
         mm_node_info(node, &info);
         node_cpus(node, cpus, sizeof(cpus));
-        dist[0] = 0;
-        for (unsigned to = 0; to < nr_nodes && n + 5 < sizeof(dist); to++)
-            n += (size_t)snprintf(dist + n, sizeof(dist) - n, " %u", topo->distance[node][to]);
+        distances(node, 0, DISTANCES_A_LINE, dist, sizeof(dist));
         log_line("  node %u: CPUs %s, %lu.%lu MiB, distances%s", node, cpus, MIB_OF(info.frames),
                  TENTH_OF(info.frames), dist);
+        for (unsigned to = DISTANCES_A_LINE; to < nr_nodes; to += DISTANCES_A_LINE) {
+            distances(node, to, DISTANCES_A_LINE, dist, sizeof(dist));
+            log_line("    and from node %u on%s", to, dist);
+        }
     }
 }
 

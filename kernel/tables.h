@@ -15,7 +15,10 @@
 #define MS_OF(ns)     ((u64)(ns) / 1000000)
 #define MS_MICROS(ns) ((u64)(ns) / 1000 % 1000)
 
-void table_topology(const struct topology *topo);
+/* Before the first table: the topology is read when one asks. */
+void tables_init(const struct topology *topo);
+
+void table_topology(void);
 void table_zones(void);
 void table_guests(void);
 void table_stats(void);

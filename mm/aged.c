@@ -63,10 +63,10 @@ static bool scrub_due_in_gig(struct zone *z, unsigned g, u32 age_ms, u32 *wait_m
     return claimed;
 }
 
-/* A second, so that a new bound is seen by then; less for short bounds. */
+/* A second; less for short bounds. Without one for as long as may be: a new bound wakes it. */
 u32 mm_aged_sleep_ms(u32 age_ms)
 {
-    return age_ms ? MIN(age_ms, 1000u) : 1000u;
+    return age_ms ? MIN(age_ms, 1000u) : MM_AGE_MS_MAX;
 }
 
 u64 mm_aged_step(unsigned node)

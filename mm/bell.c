@@ -37,6 +37,13 @@ void mm_cpu_state_set(enum cpu_state state)
     xchg(&states[cpu_id()], (u32)state);
 }
 
+enum cpu_state mm_cpu_state(unsigned cpu)
+{
+    /* Who draws conclusions from dirt and states together looked at the dirt first. */
+    full_fence();
+    return (enum cpu_state)load_relaxed(&states[cpu]);
+}
+
 bool bell_node_busy(unsigned node)
 {
     for (unsigned n = node_first[node]; n < node_first[node + 1]; n++)

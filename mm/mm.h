@@ -105,6 +105,8 @@ enum cpu_state {
 
 /* Full fence after the store (it pairs with the fence in the ring). This CPU. */
 void mm_cpu_state_set(enum cpu_state state);
+/* What that CPU has published; a rung one is AWAKE already. Full fence before. Any context. */
+enum cpu_state mm_cpu_state(unsigned cpu);
 
 /*
  * The bell: rings every dirty zone that this CPU serves. Called by a CPU that leaves idle, after

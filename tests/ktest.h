@@ -4,7 +4,8 @@
  *
  * After each case the framework checks that no frame leaked, that no lock is held, that
  * preemption is on, that mm_check() finds nothing and that everything adds up
- * (kernel/accounting.h); a case that leaves a mess fails.
+ * (kernel/accounting.h); a case that leaves a mess fails. After the last one every CPU has to
+ * fall asleep with nothing dirty (kernel/rest.h): the result "rest.no_dirt".
  */
 #ifndef TESTS_KTEST_H
 #define TESTS_KTEST_H
@@ -21,14 +22,19 @@ struct ktest_suite {
     const char *name;
     const struct ktest *cases;
     unsigned nr_cases;
+    bool by_name; /* not part of test=all */
 };
 
 /* Every suite there is: tests/suites.c. */
 extern const struct ktest_suite *const ktest_suites[];
 extern const unsigned ktest_nr_suites;
 
-#define KTEST_SUITE(suite_name, case_array) \
-    const struct ktest_suite suite_##suite_name = {#suite_name, case_array, ARRAY_SIZE(case_array)}
+#define KTEST_SUITE(suite_name, case_array)                                 \
+    const struct ktest_suite suite_##suite_name = {#suite_name, case_array, \
+                                                   ARRAY_SIZE(case_array), false}
+#define KTEST_SUITE_BY_NAME(suite_name, case_array)                         \
+    const struct ktest_suite suite_##suite_name = {#suite_name, case_array, \
+                                                   ARRAY_SIZE(case_array), true}
 
 /*
  * A failed check is reported with file and line; the case goes on, and fails. True if it held.
@@ -80,7 +86,8 @@ bool ktest_wait_for(const unsigned *flag, u64 ns);
 
 /*
  * Runs what test=SELECTOR asks for ("all", "suite", "suite.case", comma-separated), shuffled by
- * seed, and gives the exit code: EXIT_PASS, EXIT_FAIL, EXIT_NOTHING_RAN.
+ * seed, and gives the exit code: EXIT_PASS, EXIT_FAIL, EXIT_NOTHING_RAN, or EXIT_HARNESS: a case
+ * left the thread that runs them unfit for the next.
  */
 int ktest_main(const char *selector, u64 seed);
 

@@ -124,6 +124,8 @@ void machine_exit(enum exit_code code) __attribute__((noreturn));
  * them, since it may have interrupted a lock holder. Any context; a thread retires them.
  */
 bool machine_check_next(pfn_t *pfn);
+/* fn is called, in interrupt context, whenever there may be a next one. Once, at boot. */
+void machine_check_on_note(void (*fn)(void));
 
 /* ---- console hardware ---- */
 void serial_write(const char *s, size_t n);    /* polled; any context; caller serialises */

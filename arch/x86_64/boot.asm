@@ -22,7 +22,7 @@ CR4_PAE         equ 1 << 5
 PTE_P_RW        equ 3
 PTE_P_RW_PS     equ 0x83
 
-extern kernel_main
+extern kernel_main, image_phys_end
 
 ; ---- headers -----------------------------------------------------------------------------------
 section .boot.header progbits alloc noexec nowrite align=8
@@ -71,6 +71,12 @@ boot_pvh:
 boot_common:
         cli
         cld
+        ; QEMU loads an image that ends beyond the memory, too. Is the end of .bss there?
+        mov eax, 0x5aa5c33c
+        mov [image_phys_end - 4], eax
+        xor eax, [image_phys_end - 4]
+        mov [image_phys_end - 4], eax   ; zero again
+        jnz .no_memory
         mov esp, boot_stack_top - KERNEL_BASE
         mov [boot_info_saved - KERNEL_BASE], ebx
 
@@ -127,13 +133,16 @@ boot_common:
         lgdt [boot_gdt_pointer]
         jmp 0x08:boot_long
 
+.no_memory:
+        mov esi, boot_text_no_memory
+        jmp boot_refuse
 .no_long_mode:
         mov esi, boot_text_no_long_mode
         jmp boot_refuse
 .no_nx:
         mov esi, boot_text_no_nx
 
-; Says the text at esi on COM1 and stops. Bounded: there may be no UART.
+; Says the text at esi on COM1 and leaves, or stops. Bounded: there may be no UART.
 boot_refuse:
         mov ecx, 100000
 .wait:
@@ -150,9 +159,13 @@ boot_refuse:
         out dx, al
         jmp boot_refuse
 .halt:
+        mov dx, 0xf4                    ; QEMU's isa-debug-exit, if it is there (arch.h)
+        mov eax, 0x12                   ; EXIT_PANIC
+        out dx, eax
+.forever:
         cli
         hlt
-        jmp .halt
+        jmp .forever
 
 bits 64
 boot_long:
@@ -173,6 +186,7 @@ boot_gdt_pointer:
         dw $ - boot_gdt - 1
         dd boot_gdt
 
+boot_text_no_memory: db 'Limpid: the memory ends before the image does', 13, 10, 0
 boot_text_no_long_mode: db 'Limpid: this CPU has no long mode', 13, 10, 0
 boot_text_no_nx: db 'Limpid: this CPU has no NX bit', 13, 10, 0
 

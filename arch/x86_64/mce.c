@@ -21,6 +21,13 @@ static u64 notes_lost;   /* (a) that found the table full */
 static u64 notes_untold; /* (a) machine checks without a log line so far */
 static u64 last_status;  /* (a) of any bank, for the line */
 
+static void (*on_note)(void); /* (c) once the scheduler is up */
+
+void machine_check_on_note(void (*fn)(void))
+{
+    store_release(&on_note, fn); /* pairs with the acquire in machine_check_tell() */
+}
+
 void machine_check_init(void)
 {
     if (!cpu_features.mce)
@@ -87,7 +94,11 @@ void machine_check_tell(void)
         log_line("cpu %u: NMI at rip %#lx%s", c->id, c->arch->nmi_rip,
                  nmis > 1 ? " (and more before it)" : "");
     u64 checks = xchg(&notes_untold, 0);
-    if (checks)
-        log_line("cpu %u: %lu machine check(s), status %#lx, %lu bad frames lost", c->id, checks,
-                 load_relaxed(&last_status), load_relaxed(&notes_lost));
+    if (checks == 0)
+        return;
+    log_line("cpu %u: %lu machine check(s), status %#lx, %lu bad frames lost", c->id, checks,
+             load_relaxed(&last_status), load_relaxed(&notes_lost));
+    void (*fn)(void) = load_acquire(&on_note);
+    if (fn)
+        fn();
 }

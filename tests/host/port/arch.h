@@ -12,6 +12,17 @@
 #include "arch/x86_64/atomic.h"
 #include "arch/x86_64/clear.h"
 
+/* In every spin. A test that plays all CPUs with one thread lets the others go on in there. */
+extern void (*port_relax)(void);
+static inline void port_cpu_relax(void)
+{
+    if (port_relax)
+        port_relax();
+    else
+        cpu_relax();
+}
+#define cpu_relax port_cpu_relax
+
 #define MAX_CPUS  256
 #define MAX_NODES 64
 

@@ -7,15 +7,17 @@
 #include "arch.h"
 #include "mm/mm.h"
 
-#define PORT_RANGES_MAX 16
+#define PORT_RANGES_MAX 256
 
 struct port_machine {
     unsigned cpus, nodes;
     unsigned cpu_node[MAX_CPUS]; /* 0 for all unless set */
     struct mm_range range[PORT_RANGES_MAX];
     unsigned nr_ranges;
+    const u8 *distance; /* as in struct mm_config */
     unsigned zone_gib;
     bool scrub_off;
+    bool keep_memory; /* frames keep what the machine before left in them, if there are enough */
 };
 
 /*
@@ -36,6 +38,21 @@ void port_soil(pfn_t pfn);
 
 /* A CPU's need_resched(); cleared by the test. */
 void port_set_resched(unsigned cpu, bool on);
+
+/* time_ns() stands at `ns` from now on; 0: it is the host's clock again. */
+void port_set_clock(u64 ns);
+
+/*
+ * What one thread that plays all CPUs hooks into the machine; each may be NULL. Contents of
+ * frames may be kept by the test instead of in memory: so a GiB of them costs nothing.
+ */
+struct port_hooks {
+    bool (*clear)(void *p, size_t bytes, bool stream); /* before a clear; true: it is done */
+    bool (*is_zero)(const void *frame);                /* instead of a look at the frame */
+    void (*relax)(void);                               /* in every spin outside of locks */
+    void (*panic)(const char *line);                   /* may leave by longjmp() */
+};
+void port_set_hooks(const struct port_hooks *hooks);
 
 /* How often cpu_kick() was called for this CPU since boot. */
 unsigned port_kicks(unsigned cpu);

@@ -1,0 +1,340 @@
+/*
+ * Scenarios of takers, freeing CPUs and scrubbers: the claim protocol's rules 1 to 12 and 16.
+ * Machines are as small as the race allows. The last frame of a node's largest range holds its
+ * zones' records, so {8, 11, 0} is a node of frames 8 and 9 and 10 gone for the records.
+ */
+#include "scenarios.h"
+
+/* Takes a block of clean memory and gives it back at once. */
+static void take_and_free(unsigned order, unsigned flags)
+{
+    do_free(do_take(order, flags, 0), order);
+}
+
+static void take_pair(void)
+{
+    take_and_free(1, TAKE_CLEAN);
+}
+
+static void take_one(void)
+{
+    take_and_free(0, TAKE_CLEAN);
+}
+
+static void take_any(void)
+{
+    take_and_free(0, TAKE_ANY);
+}
+
+static void scrub_once(void)
+{
+    do_scrub_step();
+}
+
+static void scrub_twice(void)
+{
+    do_scrub_step();
+    do_scrub_step();
+}
+
+static void scrub_thrice(void)
+{
+    scrub_twice();
+    do_scrub_step();
+}
+
+/* ---- the gate ---- */
+
+const struct scenario scenario_take_scrub = {
+    .name = "take-scrub",
+    .about = "a taker wants a pair of which a scrubber may hold both (rules 4, 6, 7, 16)",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"taker", "idle scrub"},
+    .script = {take_pair, scrub_thrice},
+};
+
+const struct scenario scenario_two_takers = {
+    .name = "two-takers",
+    .about = "two takers at one gate: it is a count (rule 5)",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"taker of a pair", "idle scrub", "taker of one"},
+    .script = {take_pair, scrub_twice, take_one},
+};
+
+const struct scenario scenario_two_scrubs = {
+    .name = "two-scrubs",
+    .about = "a taker and two scrubbers, a claim in each of two pageblocks",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{510, 515, 0}},
+    .role = {"taker", "idle scrub", "idle scrub"},
+    .script = {take_pair, scrub_once, scrub_once},
+};
+
+/* ---- merging ---- */
+
+static void merge_setup(void)
+{
+    scrub_everything();
+    do_take(2, TAKE_CLEAN, 0); /* all there is */
+    own(8, 2, 1);
+    own(10, 2, 2);
+}
+
+static void free_pair_low(void)
+{
+    free_one(8);
+    do_free(9, 0); /* through the buffer of its CPU */
+}
+
+static void free_pair_high(void)
+{
+    do_free(10, 1);
+}
+
+static void take_four(void)
+{
+    take_and_free(2, TAKE_CLEAN);
+}
+
+const struct scenario scenario_merge = {
+    .name = "merge",
+    .about = "halves come home while somebody wants the whole",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 13, 0}},
+    .role = {"taker of four", "frees two", "frees two"},
+    .setup = merge_setup,
+    .script = {take_four, free_pair_low, free_pair_high},
+};
+
+static void merge_scrub_setup(void)
+{
+    merge_setup();
+    free_one_of(1, 8);
+}
+
+static void free_ninth(void)
+{
+    free_one(9);
+    take_and_free(1, TAKE_CLEAN);
+}
+
+const struct scenario scenario_merge_scrub = {
+    .name = "merge-scrub",
+    .about = "a buddy comes home while the other is claimed, and both are wanted",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{8, 13, 0}},
+    .role = {"idle scrub", "frees and takes"},
+    .setup = merge_scrub_setup,
+    .script = {scrub_thrice, free_ninth},
+};
+
+/* ---- stores ---- */
+
+static void take_two_ones(void)
+{
+    pfn_t one = do_take(0, TAKE_CLEAN, 0), two = do_take(0, TAKE_CLEAN, 0);
+    do_free(one, 0);
+    do_free(two, 0);
+}
+
+const struct scenario scenario_stores = {
+    .name = "stores",
+    .about = "a store is swept while its owner pops (rules 1 and 3)",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{8, 13, 0}},
+    .role = {"taker of a pair", "takes from its store"},
+    .setup = scrub_everything,
+    .script = {take_pair, take_two_ones},
+};
+
+const struct scenario scenario_refill = {
+    .name = "refill",
+    .about = "the last frames go into a store while somebody looks for one (rule 2)",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"taker", "takes, its store is filled"},
+    .setup = scrub_everything,
+    .script = {take_one, take_one},
+};
+
+static void behind_setup(void)
+{
+    do_take(1, TAKE_ANY, 0);
+    own(8, 2, 1);
+}
+
+static void free_behind(void)
+{
+    do_free(8, 0);
+    do_free(9, 0);
+}
+
+const struct scenario scenario_behind = {
+    .name = "behind",
+    .about = "frames in a buffer of freed ones are free (rule 1), and scrubbed",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"taker of a pair", "frees one by one", "idle scrub"},
+    .setup = behind_setup,
+    .script = {take_pair, free_behind, scrub_once},
+};
+
+const struct scenario scenario_three_ones = {
+    .name = "three-ones",
+    .about = "who cares, who does not, and a scrubber, for single frames",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"takes clean", "takes any", "idle scrub"},
+    .script = {take_one, take_any, scrub_once},
+};
+
+/* ---- two zones ---- */
+
+static void zones_setup(void)
+{
+    scrub_everything();
+    play_cpu(1);
+    scrub_everything();
+    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 0);
+}
+
+/* Gives back at home and takes the neighbour's last. */
+static void free_home_take_far(void)
+{
+    free_one(8);
+    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 1);
+}
+
+static void take_anywhere(void)
+{
+    do_take(0, TAKE_CLEAN, 0);
+}
+
+const struct scenario scenario_two_zones = {
+    .name = "two-zones",
+    .about = "failing is decided over all zones at once (rule 8)",
+    .cpus = 2,
+    .nodes = 2,
+    .range = {{8, 10, 0}, {512, 514, 1}},
+    .role = {"taker", "frees at home, takes the neighbour's"},
+    .setup = zones_setup,
+    .script = {take_anywhere, free_home_take_far},
+};
+
+const struct scenario scenario_zones_scrub = {
+    .name = "zones-scrub",
+    .about = "the same with a claim in the way",
+    .cpus = 3,
+    .nodes = 2,
+    .cpu_node = {0, 0, 1},
+    .range = {{8, 10, 0}, {512, 514, 1}},
+    .role = {"taker", "frees at home, takes the neighbour's", "idle scrub of node 1"},
+    .setup = zones_setup,
+    .script = {take_anywhere, free_home_take_far, scrub_twice},
+};
+
+static void take_pair_twice(void)
+{
+    pfn_t one = do_take(1, TAKE_CLEAN, 0);
+    do_take(1, TAKE_CLEAN, 0);
+    do_free(one, 1);
+}
+
+const struct scenario scenario_help = {
+    .name = "help",
+    .about = "a CPU of node 1 helps node 0, whose taker wants both nodes' memory",
+    .cpus = 2,
+    .nodes = 2,
+    .cpu_node = {0, 1},
+    .range = {{8, 11, 0}, {512, 515, 1}},
+    .role = {"taker on node 0", "idle scrub of node 1"},
+    .script = {take_pair_twice, scrub_thrice},
+};
+
+/* ---- retiring ---- */
+
+static void retire_eight(void)
+{
+    do_retire(8);
+}
+
+static void retire_twice(void)
+{
+    do_retire(8);
+    do_retire(8);
+}
+
+const struct scenario scenario_retire = {
+    .name = "retire",
+    .about = "a frame is retired while it may be free, claimed, stored or taken (rule 9)",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"retires frame 8", "idle scrub", "takes and frees"},
+    .script = {retire_twice, scrub_twice, take_two_ones},
+    .at_end = check_retired_eight,
+};
+
+const struct scenario scenario_retire_wait = {
+    .name = "retire-wait",
+    .about = "a frame of the awaited claim is retired: the taker must not wait for it (rule 7)",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"taker of a pair", "idle scrub", "retires frame 8"},
+    .script = {take_pair, scrub_twice, retire_eight},
+    .at_end = check_retired_eight,
+};
+
+static void retire_owned_setup(void)
+{
+    do_take(1, TAKE_ANY, 0);
+    own(8, 2, 1);
+}
+
+const struct scenario scenario_retire_owned = {
+    .name = "retire-owned",
+    .about = "an allocated frame is retired while its owner gives it back, one way or another",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"retires frame 8", "frees frames 8 and 9", "taker"},
+    .setup = retire_owned_setup,
+    .script = {retire_eight, free_behind, take_one},
+    .at_end = check_retired_eight,
+};
+
+/* ---- the upper storey ---- */
+
+static void whole_setup(void)
+{
+    scrub_everything();
+    take_and_free(1, TAKE_CLEAN); /* a whole pageblock, two of whose frames are dirty */
+}
+
+static void take_pageblock(void)
+{
+    do_take(9, TAKE_CLEAN, 0);
+}
+
+const struct scenario scenario_whole = {
+    .name = "whole",
+    .about = "a whole pageblock is wanted and two of its frames are claimed",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{512, 1025, 0}},
+    .role = {"taker of 512 frames", "idle scrub"},
+    .setup = whole_setup,
+    .script = {take_pageblock, scrub_twice},
+};

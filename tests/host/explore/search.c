@@ -1,0 +1,367 @@
+/*
+ * The search: which schedules are run. Owns the decisions of the current execution.
+ *
+ * Depth-first, bound by bound: all schedules without a preemption (or a store kept in a buffer:
+ * the same cost), then all with one, two, three. So what is found first is among the shortest. A
+ * state that was reached before with as much left to spend leads nowhere new and is cut off;
+ * states are told apart by engine.sum, see memory.c, so orders that make no difference are one.
+ *
+ * Beyond the bound: random walks, each with a rate of preemption of its own.
+ *
+ * A schedule is written as its decisions that were not 0, "NUMBER:OPTION,...".
+ */
+#include "explore.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum { CHOICES_MAX = 20000, OPTIONS_MAX = 8 };
+
+static struct choice {
+    u8 n, chosen, left; /* left: what could be spent here */
+    u8 cost[OPTIONS_MAX];
+} choices[CHOICES_MAX];
+
+static enum mode { ENUMERATE, SAMPLE, REPLAY } mode;
+static unsigned nr_choices; /* made in this execution */
+static unsigned nr_given;   /* ENUMERATE: how many of them are given */
+static unsigned left;
+static unsigned rate; /* SAMPLE: one decision in so many is not 0 */
+static u64 random_state;
+
+/* REPLAY: what to choose where. */
+struct deviation {
+    unsigned at, option;
+};
+enum { DEVIATIONS_MAX = 400 };
+static struct schedule {
+    unsigned n;
+    struct deviation d[DEVIATIONS_MAX];
+} replayed;
+
+/* ---- states seen ---- */
+
+/* An open hash table of words: the state, and in the lowest three bits the most that was left. */
+enum { SEEN_BITS = 25, LEFT_MASK = 7, PROBES = 64 };
+static u64 *seen;
+static u64 nr_seen, nr_unseen; /* nr_unseen: there was no room for */
+
+static void seen_reset(void)
+{
+    size_t bytes = sizeof(*seen) << SEEN_BITS;
+    if (seen)
+        munmap(seen, bytes);
+    /* Only what is touched becomes memory. */
+    seen = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
+    if (seen == MAP_FAILED) {
+        fprintf(stderr, "no memory for states\n");
+        exit(2);
+    }
+    madvise(seen, bytes, MADV_HUGEPAGE);
+    nr_seen = nr_unseen = 0;
+}
+
+/* True if the state is new, or was only reached with less to spend. */
+static bool see(u64 state)
+{
+    u64 mask = (1ULL << SEEN_BITS) - 1, n = state >> 3, word = (state & ~(u64)LEFT_MASK) | left;
+    for (unsigned probe = 0; probe < PROBES; probe++, n++) {
+        u64 *s = &seen[n & mask];
+        if (*s == 0) {
+            *s = word | (word == 0);
+            nr_seen++;
+            return true;
+        }
+        if (((*s ^ word) & ~(u64)LEFT_MASK) == 0) {
+            bool more = (*s & LEFT_MASK) < left;
+            if (more)
+                *s = word;
+            return more;
+        }
+    }
+    nr_unseen++; /* explored again and again: slow, no harm */
+    return true;
+}
+
+/* ---- decisions ---- */
+
+static u64 random_next(void)
+{
+    u64 z = random_state += 0x9e3779b97f4a7c15ULL;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+    return z ^ z >> 31;
+}
+
+static unsigned choose_sampled(unsigned n, const u8 *cost)
+{
+    unsigned nr_free = 0;
+    while (nr_free < n && cost[nr_free] == 0)
+        nr_free++;
+    if (nr_free == 1 && random_next() % rate)
+        return 0;
+    if (nr_free > 1 && random_next() % 2) /* a free choice is made as often as not */
+        return 0;
+    return (unsigned)(random_next() % n);
+}
+
+static unsigned choose_replayed(void)
+{
+    for (unsigned i = 0; i < replayed.n; i++)
+        if (replayed.d[i].at == nr_choices)
+            return replayed.d[i].option;
+    return 0;
+}
+
+unsigned search_choose(unsigned n, const u8 *cost, u64 state)
+{
+    if (nr_choices == CHOICES_MAX)
+        broke("livelock: no end after %u decisions", CHOICES_MAX);
+    struct choice *c = &choices[nr_choices];
+    if (mode == ENUMERATE && nr_choices < nr_given) {
+        if (c->n != n)
+            broke("the explorer is not deterministic: decision %u had %u options, now %u",
+                  nr_choices, c->n, n);
+    } else {
+        if (mode == ENUMERATE && !see(hash_mix(engine.sum, state)))
+            engine_cut();
+        c->n = (u8)n;
+        c->left = (u8)left;
+        memcpy(c->cost, cost, n);
+        c->chosen = 0;
+        if (mode == SAMPLE)
+            c->chosen = (u8)choose_sampled(n, cost);
+        else if (mode == REPLAY)
+            c->chosen = (u8)MIN(choose_replayed(), n - 1);
+    }
+    nr_choices++;
+    left -= MIN(left, c->cost[c->chosen]);
+    return c->chosen;
+}
+
+static enum outcome run(unsigned bound)
+{
+    nr_choices = 0;
+    left = bound;
+    return engine_run();
+}
+
+/* The next schedule in depth-first order. False: that was the last one. */
+static bool backtrack(void)
+{
+    for (nr_given = nr_choices; nr_given > 0; nr_given--) {
+        struct choice *c = &choices[nr_given - 1];
+        while (++c->chosen < c->n)
+            if (c->cost[c->chosen] <= c->left)
+                return true;
+    }
+    return false;
+}
+
+/* ---- schedules found ---- */
+
+static void schedule_note(struct schedule *s)
+{
+    s->n = 0;
+    for (unsigned i = 0; i < nr_choices && s->n < DEVIATIONS_MAX; i++)
+        if (choices[i].chosen)
+            s->d[s->n++] = (struct deviation){i, choices[i].chosen};
+}
+
+/* What it costs, a million times over, and how long it is: less is easier to read. */
+static u64 schedule_weight(void)
+{
+    u64 cost = 0, deviations = 0;
+    for (unsigned i = 0; i < nr_choices; i++) {
+        cost += choices[i].cost[choices[i].chosen];
+        deviations += choices[i].chosen != 0;
+    }
+    return (cost * 1000 + deviations) * 100000 + engine.steps;
+}
+
+/* The same promise: the words up to the first colon. */
+static bool same_kind(const char *a, const char *b)
+{
+    size_t n = strcspn(a, ":");
+    return strncmp(a, b, n + 1) == 0;
+}
+
+static bool replay(const struct schedule *s)
+{
+    mode = REPLAY;
+    replayed = *s;
+    return run(0) == BROKE;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Drops one decision after the other for as long as the same promise stays broken. */
+static void schedule_shrink(struct schedule *best, u64 *weight, const char *why)
+{
+    bool smaller = true;
+    double until = now() + 5;
+    while (smaller && now() < until) {
+        smaller = false;
+        for (unsigned i = 0; i < best->n && !smaller; i++) {
+            /* Leave it out; or leave out the following one too, which may have undone it. */
+            for (unsigned drop = 1; drop <= 3 && i + drop <= best->n && !smaller; drop++) {
+                struct schedule try = *best;
+                memmove(&try.d[i], &try.d[i + drop], (try.n - i - drop) * sizeof(try.d[0]));
+                try.n -= drop;
+                if (replay(&try) && same_kind(why, engine.why) && schedule_weight() < *weight) {
+                    *weight = schedule_weight();
+                    schedule_note(best);
+                    smaller = true;
+                }
+            }
+        }
+    }
+}
+
+/* ---- one scenario ---- */
+
+static u64 executions, cut_off;
+
+/* Goes on for a while at the same bound, for a shorter one of the same kind. */
+static void enumerate_shorter(struct schedule *best, u64 *weight, unsigned bound, const char *why)
+{
+    double until = now() + 2;
+    while (backtrack() && now() < until) {
+        mode = ENUMERATE;
+        if (run(bound) == BROKE && same_kind(why, engine.why) && schedule_weight() < *weight) {
+            *weight = schedule_weight();
+            schedule_note(best);
+        }
+    }
+}
+
+static void schedule_say(const struct scenario *s, const struct schedule *schedule,
+                         const struct limits *limits)
+{
+    engine.tracing = true;
+    trace_reset();
+    bool broken = replay(schedule);
+    engine.tracing = false;
+    trace_print(s, limits->all_loads);
+    printf("\n  %s\n", broken ? engine.why : "(nothing broken)");
+    printf("  again: make explore SCENARIO=%s SCHEDULE=", s->name);
+    for (unsigned i = 0; i < schedule->n; i++)
+        printf("%s%u:%u", i ? "," : "", schedule->d[i].at, schedule->d[i].option);
+    printf("%s\n", schedule->n ? "" : "0:0");
+}
+
+static void found(const struct scenario *s, struct schedule *best, u64 weight, const char *why,
+                  const struct limits *limits)
+{
+    schedule_shrink(best, &weight, why);
+    printf("%s: after %llu executions: the shortest schedule found\n\n", s->name,
+           (unsigned long long)executions);
+    schedule_say(s, best, limits);
+}
+
+static bool parse_schedule(const char *text, struct schedule *s)
+{
+    s->n = 0;
+    while (*text && s->n < DEVIATIONS_MAX) {
+        int used = 0;
+        if (sscanf(text, "%u:%u%n", &s->d[s->n].at, &s->d[s->n].option, &used) != 2)
+            return false;
+        s->n++;
+        text += used;
+        if (*text == ',')
+            text++;
+    }
+    return *text == 0;
+}
+
+/* All schedules within the bound. False: a promise was broken, and `best` says how. */
+static bool enumerate(unsigned bound, double until, bool *all, struct schedule *best, u64 *weight,
+                      char *why)
+{
+    nr_given = 0;
+    *all = false;
+    do {
+        mode = ENUMERATE;
+        enum outcome o = run(bound);
+        executions++;
+        cut_off += o == CUT;
+        if (o == BROKE) {
+            snprintf(why, sizeof(engine.why), "%s", engine.why);
+            *weight = schedule_weight();
+            schedule_note(best);
+            enumerate_shorter(best, weight, bound, why);
+            return false;
+        }
+        if (executions % 256 == 0 && now() > until)
+            return true;
+    } while (backtrack());
+    *all = true;
+    return true;
+}
+
+bool search_scenario(const struct scenario *s, const struct limits *limits)
+{
+    struct schedule best;
+    char why[sizeof(engine.why)];
+    u64 weight;
+    engine_prepare(s);
+    if (limits->schedule) {
+        if (!parse_schedule(limits->schedule, &best)) {
+            printf("SCHEDULE=%s: expected NUMBER:OPTION,...\n", limits->schedule);
+            exit(2);
+        }
+        schedule_say(s, &best, limits);
+        return engine.why[0] == 0;
+    }
+    seen_reset();
+    executions = cut_off = 0;
+
+    double start = now(), until = start + limits->seconds;
+    unsigned exhausted = 0;
+    bool all = true;
+    for (unsigned bound = 0; bound <= limits->bound && all; bound++) {
+        if (!enumerate(bound, until, &all, &best, &weight, why)) {
+            found(s, &best, weight, why, limits);
+            return false;
+        }
+        exhausted = all ? bound + 1 : exhausted;
+    }
+    u64 enumerated = executions;
+    double enumerating = now() - start;
+
+    random_state = limits->seed;
+    for (u64 n = 0; n < limits->executions && (n % 256 || now() < until); n++) {
+        static const u8 rates[] = {3, 6, 12, 25, 50, 100};
+        mode = SAMPLE;
+        rate = rates[random_next() % ARRAY_SIZE(rates)];
+        executions++;
+        if (run(0) == BROKE) {
+            snprintf(why, sizeof(why), "%s", engine.why);
+            weight = schedule_weight();
+            schedule_note(&best);
+            found(s, &best, weight, why, limits);
+            return false;
+        }
+    }
+    double took = now() - start;
+    char bound_text[40];
+    if (all)
+        snprintf(bound_text, sizeof(bound_text), "bound %u exhausted", limits->bound);
+    else
+        snprintf(bound_text, sizeof(bound_text), "bound %u exhausted, %u not",
+                 exhausted ? exhausted - 1 : 0, exhausted);
+    printf("%-14s %s: %llu executions, %llu states, %.1f s; %llu sampled; %.0f executions/s\n",
+           s->name, bound_text, (unsigned long long)enumerated, (unsigned long long)nr_seen,
+           enumerating, (unsigned long long)(executions - enumerated),
+           (double)executions / (took > 0 ? took : 1));
+    return true;
+}
