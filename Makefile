@@ -21,7 +21,8 @@ T        ?=
 SEED     ?=
 N        ?=
 V        ?=
-export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B
+TIME     ?=
+export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B TIME
 export PYTHONDONTWRITEBYTECODE = 1
 
 # B=/tmp/mine builds and runs elsewhere.
@@ -51,7 +52,7 @@ ISO    := $(B)/limpid.iso
 .SUFFIXES:
 
 # ---- goals that people type --------------------------------------------------------------------
-.PHONY: help run test test-host soak iso list doctor fmt lint gdb clean images host-programs
+.PHONY: help run test test-host soak iso fuzz list doctor fmt lint gdb clean images host-programs fuzz-programs
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
@@ -81,6 +82,12 @@ soak:
 	@$(PY) tools/test.py --check
 	$(BUILD) images host-programs
 	@$(PY) tools/test.py soak
+
+## make fuzz       libFuzzer on the parsers, TIME=60 seconds each; keeps what is new (T=acpi)
+fuzz:
+	$(NEED) python hosted fuzz
+	$(BUILD) fuzz-programs
+	@$(PY) tools/fuzz.py
 
 ## make list       the suites and cases that T= takes
 list:
@@ -119,7 +126,7 @@ clean:
 ##
 ## Knobs: CPUS=4 NODES=2 MEM=1G FIRMWARE=bios|uefi|pvh ACCEL=tcg|kvm APPEND='words'
 ##        GDB=1 (wait for a debugger)  DRYRUN=1 (say the QEMU line)  V=1 (say every command)
-##        TIMEOUT=seconds  T=suite.case  SEED=number  N=rounds
+##        TIMEOUT=seconds  T=suite.case  SEED=number  N=rounds  TIME=seconds
 
 # ---- the kernel --------------------------------------------------------------------------------
 images: $(ELF) $(GUESTS) $(ISO)
@@ -202,7 +209,7 @@ GUEST_HOST  := $(patsubst %,$(B)/host/guest/%.o,guest/memory.c guest/gather.c gu
 GUEST_TESTS := $(patsubst tests/host/guest/%.c,$(B)/host/guest/%,\
                  $(wildcard tests/host/guest/test_*.c))
 
-host-programs: $(LIB_TESTS) $(MM_TESTS) $(GUEST_TESTS)
+host-programs: $(LIB_TESTS) $(MM_TESTS) $(GUEST_TESTS) $(B)/host/fuzz/test_corpus
 
 ifneq ($(filter host-programs $(B)/%,$(MAKECMDGOALS)),)
 $(call text_file,$(B)/host/flags.txt,$(CC) $(HOST_CFLAGS) $(MM_SOURCES))
@@ -240,12 +247,29 @@ $(GUEST_TESTS): $(B)/host/guest/%: $(B)/host/guest/tests/host/guest/%.c.o $(GUES
 	@echo "  HOSTLD  $@"
 	$(Q)$(CC) $(HOST_CFLAGS) -o $@ $^
 
+# tests/host/fuzz/: one target a parser. test_corpus replays what is kept of their inputs; make
+# fuzz builds each with libFuzzer, which needs clang.
+FUZZ      := acpi multiboot2 pvh memmap cpio elf64 words
+FUZZ_HOST := $(FUZZ:%=$(B)/host/lib/tests/host/fuzz/fuzz_%.c.o) \
+             $(B)/host/lib/tests/host/fuzz/test_corpus.c.o
+$(B)/host/fuzz/test_corpus: $(FUZZ_HOST) $(LIB_HOST)
+	@mkdir -p $(@D)
+	@echo "  HOSTLD  $@"
+	$(Q)$(CC) $(HOST_CFLAGS) -o $@ $^
+
+fuzz-programs: $(FUZZ:%=$(B)/fuzz/fuzz_%)
+$(B)/fuzz/fuzz_%: tests/host/fuzz/fuzz_%.c $(FUZZ:%=lib/%.c) $(wildcard lib/*.h tests/host/fuzz/*.h)
+	@mkdir -p $(@D)
+	@echo "  CLANG   $@"
+	$(Q)clang -std=gnu11 -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+	    -Wall -Wextra -Wshadow $(WERROR) -DFUZZ_ALONE -I. -o $@ $(filter %.c,$^)
+
 # Kept, so that a second build is quick; make would remove them as intermediates.
 .SECONDARY:
 
 # What each object was made of, written by the compilers above.
 -include $(OBJECTS:.o=.d)
--include $(LIB_HOST:.o=.d) $(MM_HOST:.o=.d)
+-include $(LIB_HOST:.o=.d) $(MM_HOST:.o=.d) $(FUZZ_HOST:.o=.d)
 -include $(LIB_TESTS:$(B)/host/lib/%=$(B)/host/lib/tests/host/lib/%.c.d)
 -include $(MM_TESTS:$(B)/host/mm/%=$(B)/host/mm/tests/host/mm/%.c.d)
 -include $(GUEST_HOST:.o=.d)

@@ -23,6 +23,8 @@ build mformat mtools
 hosted c:stdio.h libc6-dev
 run qemu-system-x86_64 qemu-system-x86
 uefi /usr/share/OVMF/OVMF_CODE*.fd ovmf
+fuzz clang clang
+fuzz /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a libclang-rt-dev
 lint clang-format clang-format
 gdb gdb gdb
 LIST
@@ -49,13 +51,14 @@ missing() {
 
 report() {
     lacking=0
-    for group in python build hosted run uefi lint gdb; do
+    for group in python build hosted run uefi fuzz lint gdb; do
         case $group in
         python) why="every make goal" ;;
         build) why="the kernel, the guests, the ISO" ;;
         hosted) why="make test-host, make test" ;;
         run) why="make run, make test" ;;
         uefi) why="FIRMWARE=uefi, make test" ;;
+        fuzz) why="make fuzz" ;;
         lint) why="make lint, make fmt" ;;
         gdb) why="make gdb, make test" ;;
         esac
@@ -76,7 +79,7 @@ LIST
         echo "/dev/kvm: not there (only ACCEL=kvm wants it)"
     if [ $lacking = 1 ]; then
         echo "To get the rest:"
-        echo "  $(line "$(missing 'python build hosted run uefi lint gdb')")"
+        echo "  $(line "$(missing 'python build hosted run uefi fuzz lint gdb')")"
     else
         echo "Everything is there."
     fi

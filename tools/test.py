@@ -182,9 +182,9 @@ def tool_tests():
 
 
 def host_programs():
-    """What the Makefile built: one program for each tests/host/{lib,mm,guest}/test_*.c."""
+    """What the Makefile built: one program for each tests/host/{lib,mm,guest,fuzz}/test_*.c."""
     found = []
-    for part in ("lib", "mm", "guest"):
+    for part in ("lib", "mm", "guest", "fuzz"):
         folder = os.path.join(ROOT, "tests/host", part)
         for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if re.fullmatch(r"test_\w+\.c", file):
