@@ -46,6 +46,7 @@ u64 explore_xchg(void *p, unsigned size, u64 v, const struct site *at);
 u64 explore_fetch_add(void *p, unsigned size, u64 v, const struct site *at);
 bool explore_cas(void *p, unsigned size, u64 old, u64 v, const struct site *at);
 void explore_fence(const struct site *at);
+void explore_serialize(const struct site *at);
 void explore_relax(const struct site *at);
 
 #define load_relaxed(p)     ((__typeof__(*(p)))explore_load((p), sizeof(*(p)), SITE(#p)))
@@ -56,9 +57,11 @@ void explore_relax(const struct site *at);
 #define xchg(p, v) ({ (__typeof__(*(p)))explore_xchg((p), sizeof(*(p)), (u64)(v), SITE(#p)); })
 #define fetch_add(p, v) \
     ({ (__typeof__(*(p)))explore_fetch_add((p), sizeof(*(p)), (u64)(v), SITE(#p)); })
-#define cas(p, old, new) explore_cas((p), sizeof(*(p)), (u64)(old), (u64)(new), SITE(#p))
-#define full_fence()     explore_fence(SITE("full_fence"))
-#define cpu_relax()      explore_relax(SITE("cpu_relax"))
+#define cas(p, old, new)   explore_cas((p), sizeof(*(p)), (u64)(old), (u64)(new), SITE(#p))
+#define full_fence()       explore_fence(SITE("full_fence"))
+#define cpus_serialize()   explore_serialize(SITE("cpus_serialize"))
+#define compiler_barrier() __asm__ volatile("" ::: "memory")
+#define cpu_relax()        explore_relax(SITE("cpu_relax"))
 
 /* ---- clears ---- */
 

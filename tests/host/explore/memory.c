@@ -302,6 +302,19 @@ void explore_fence(const struct site *at)
         trace(at, "mfence");
 }
 
+/* Every other CPU passes a fence now, wherever it stands. */
+void explore_serialize(const struct site *at)
+{
+    engine_point(at);
+    for (unsigned n = 0; n < nr_cpus; n++) {
+        memory_drain(&world.cpu[n]);
+        memory_event(&world.cpu[n], (u64)at, true);
+    }
+    self->nr_watch = 0;
+    if (engine.tracing)
+        trace(at, "all CPUs pass a fence");
+}
+
 void explore_relax(const struct site *at)
 {
     engine_point(at);
