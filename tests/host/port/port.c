@@ -48,11 +48,15 @@ void port_set_hooks(const struct port_hooks *hooks)
 
 void log_line(const char *fmt, ...)
 {
+    char line[256];
     va_list ap;
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    fprintf(stderr, "\n");
+    vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
+    if (hook.log)
+        hook.log(line);
+    else
+        fprintf(stderr, "%s\n", line);
 }
 
 unsigned cpu_node(unsigned cpu)

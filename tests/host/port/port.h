@@ -51,6 +51,7 @@ struct port_hooks {
     bool (*is_zero)(const void *frame);                /* instead of a look at the frame */
     void (*relax)(void);                               /* in every spin outside of locks */
     void (*panic)(const char *line);                   /* may leave by longjmp() */
+    void (*log)(const char *line);                     /* instead of stderr */
 };
 void port_set_hooks(const struct port_hooks *hooks);
 
