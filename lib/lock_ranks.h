@@ -13,7 +13,7 @@ enum lock_rank {
     RANK_THREADS,         /* sched/: the list of all threads and their records */
     RANK_RUNQ,            /* sched/: one CPU's run queue; interrupts off */
     RANK_ZONE,            /* mm/: one zone's maps, lists, claims and counters; sub = zone index */
-    RANK_STORE,           /* mm/store.c: one CPU's stores */
+    RANK_STORE,           /* mm/store.c: sweeps of the CPUs' stores, one at a time */
     RANK_CONSOLE_IN,      /* kernel/: received bytes; interrupts off */
     RANK_LOG,             /* kernel/log.c: one line at a time; interrupts off */
 };

@@ -3,7 +3,7 @@
  * docs/tour.md; how they keep it begins at mm/zone.h.
  *
  * Context of every call unless it says otherwise: a thread (never an interrupt handler), no zone
- * or store lock held; interrupts may be on. mm/ takes zone locks and store locks.
+ * lock held, interrupts on (before the other CPUs are up they may be off). mm/ takes zone locks.
  *
  * Next: mm/zone.h (the data), mm/take.c and mm/free.c (the way of a frame).
  */
@@ -180,7 +180,7 @@ struct mm_zone_info {
 };
 
 unsigned mm_nr_zones(void);
-/* A consistent picture of one zone (taken under its lock and the store locks). */
+/* A consistent picture of one zone (taken under its lock, with the stores' owners kept out). */
 void mm_zone_info(unsigned zone, struct mm_zone_info *out);
 /* The sums over all zones of a node; MM_ALL_NODES: over all. start and end are 0. */
 #define MM_ALL_NODES (~0u)

@@ -264,10 +264,14 @@ void store_sweep_own_locked(struct zone *z)
     put_swept(z, &found);
 }
 
-void store_sweep_locked(struct zone *z)
+void store_sweep_begin(void)
 {
-    ASSERT(spin_held(&z->lock));
     owners_stop();
+}
+
+void store_sweep_zone_locked(struct zone *z)
+{
+    ASSERT(spin_held(&z->lock) && spin_held(&sweep_lock));
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         struct swept found;
         if (cpu != cpu_id() && !load_relaxed(&stores[cpu].wanted))
@@ -275,7 +279,18 @@ void store_sweep_locked(struct zone *z)
         empty_into(&stores[cpu], z, &found);
         put_swept(z, &found);
     }
+}
+
+void store_sweep_end(void)
+{
     owners_go();
+}
+
+void store_sweep_locked(struct zone *z)
+{
+    store_sweep_begin();
+    store_sweep_zone_locked(z);
+    store_sweep_end();
 }
 
 /* A zone that this CPU's stores still hold something of, or NULL. */

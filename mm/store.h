@@ -40,6 +40,13 @@ struct zone *store_zone(enum store_kind kind);
 void store_sweep_own_locked(struct zone *z);
 /* The same for all CPUs (protocol rule 1). Zone lock; interrupts on. */
 void store_sweep_locked(struct zone *z);
+/*
+ * The same for several zones, whose locks are all held: the owners are kept out of their stores
+ * once, from begin to end, for it takes an IPI to each that stores anything.
+ */
+void store_sweep_begin(void);
+void store_sweep_zone_locked(struct zone *z);
+void store_sweep_end(void);
 
 /* True if a store holds dirt of z that was freed at least `age_ms` ago. Zone lock. */
 bool store_holds_older_locked(const struct zone *z, u32 age_ms);

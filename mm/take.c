@@ -1,7 +1,7 @@
 /*
  * Taking: which zone, which frames, in which order of preference (design section 5, "Take").
  *
- *   1. this CPU's store, for order 0                                       store lock
+ *   1. this CPU's store, for order 0                                       no lock
  *   2. each zone alone: clean at home, dirty at home, then node by node    one zone lock at a time
  *   3. the decision: all allowed zones locked in rank order, stores swept; take, wait for
  *      claims with the gate shut, or fail                                  mm/wait.c

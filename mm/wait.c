@@ -41,7 +41,9 @@ static void unlock_allowed(const struct take_request *r)
 
 static bool take_locked(const struct take_request *r, struct taken *out)
 {
-    for_each_allowed(z, r) store_sweep_locked(z);
+    store_sweep_begin();
+    for_each_allowed(z, r) store_sweep_zone_locked(z);
+    store_sweep_end();
     for (unsigned i = 0; i < (r->this_node ? 1 : nr_nodes); i++) {
         unsigned node = mm_node_near(r->node, i);
         for (unsigned pass = 0; pass < 2; pass++) {
