@@ -14,8 +14,10 @@
  * none, all is at rest: the execution is over, or it is a deadlock.
  */
 #include "explore.h"
+#include "sched/thread.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,6 +100,23 @@ void panic(const char *fmt, ...)
     memcpy(engine.why, "panic: ", 7);
     leave(BROKE);
     __builtin_unreachable();
+}
+
+/* A broken mm/ may also crash. The handler has a stack of its own and does not return. */
+static void on_crash(int signal)
+{
+    broke("crash: %s", signal == SIGFPE ? "division by zero" : "an address that is not there");
+}
+
+static void catch_crashes(void)
+{
+    static char stack[16384];
+    stack_t alternative = {.ss_sp = stack, .ss_size = sizeof(stack)};
+    struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK | SA_NODEFER};
+    sigaltstack(&alternative, NULL);
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGFPE, &action, NULL);
 }
 
 void engine_cut(void)
@@ -240,6 +259,63 @@ static void vcpu_main(void)
     __builtin_unreachable();
 }
 
+/* ---- what mm/ and sched/idle.c ask of the machine and of the scheduler ---- */
+
+unsigned cpu_id(void)
+{
+    return self->id;
+}
+
+unsigned cpu_node(unsigned cpu)
+{
+    return scenario->cpu_node[cpu];
+}
+
+u64 time_ns(void)
+{
+    return world.now;
+}
+
+void preempt_disable(void)
+{
+    self->preempt++;
+}
+
+void preempt_enable(void)
+{
+    if (--self->preempt == 0)
+        oracle_preemptible();
+}
+
+void preempt_enable_no_resched(void)
+{
+    preempt_enable();
+}
+
+unsigned preempt_count(void)
+{
+    return self->preempt;
+}
+
+/* As in sched/runq.c: the thread that has become runnable runs till it blocks. */
+void runq_schedule(void)
+{
+    do {
+        store_relaxed(&world.resched[self->id], 0);
+        if (engine.tracing)
+            trace(NULL, "a thread runs");
+        if (scenario->threads[self->id])
+            scenario->threads[self->id]();
+    } while (need_resched());
+}
+
+void sleep_arm_idle(u64 when)
+{
+    if (engine.tracing)
+        trace(NULL, "sets its timer");
+    self->timer = when;
+}
+
 /* ---- what an execution starts from ---- */
 
 extern char __start_mm_data[], __stop_mm_data[], __start_mm_bss[], __stop_mm_bss[];
@@ -307,6 +383,7 @@ void engine_prepare(const struct scenario *s)
     scenario = s;
     engine = (struct engine){.running = false};
     put_pristine();
+    catch_crashes();
     if (!explore_memory)
         explore_memory = mmap(NULL, (size_t)PFN_END * FRAME_SIZE, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -328,6 +405,8 @@ void engine_prepare(const struct scenario *s)
     if (mm_init(&cfg) != 0)
         fatal("mm_init");
     oracle_reset(s);
+    mm_cpu_state_set(CPU_BUSY); /* as it is already: to learn where it stands */
+    engine.states = memory_last_locked();
     if (s->setup)
         s->setup();
     self = &world.cpu[0];

@@ -34,12 +34,15 @@ enum vcpu_state {
 #define BUFFER_MAX 40 /* stores; more than fit between two locked instructions of mm/ */
 #define WATCH_MAX  8
 
+enum { UNLOCK = 0, CALL_END = 16 };
+
 /* A store that its CPU has made and the others do not see yet. */
 struct buffered {
     void *p;
     u64 value, hash;
-    unsigned size; /* 0: an unlock, p is the lock */
+    unsigned size; /* UNLOCK: p is the lock; CALL_END: the call that has returned */
     bool kept;     /* it was decided that it stays */
+    const struct site *at;
 };
 
 /* What a spinning CPU read, and what it saw. */
@@ -64,6 +67,7 @@ struct vcpu {
     /* What the oracle watches, oracle.c. */
     bool in_free, in_take;
     u8 raised; /* mask of zones whose gate this take has shut */
+    u8 shuts;  /* and shuts now */
     bool claiming;
     unsigned claim_clears, resched_clears;
     unsigned waited[MAX_CPUS], waited_at_lock[MAX_CPUS]; /* clears of others since the gate */
@@ -125,6 +129,7 @@ struct scenario {
     void (*script[MAX_CPUS])(void);  /* what each CPU does; NULL: nothing */
     void (*threads[MAX_CPUS])(void); /* what runs when the idle loop of that CPU gives way */
     void (*at_end)(void);            /* more checks, when all is at rest */
+    bool calm_stores;                /* no store stays in a buffer: for scenarios of many CPUs */
     unsigned quiet_clears;           /* clears of one CPU after so many are no switch points */
 };
 
@@ -156,6 +161,7 @@ extern struct engine {
     unsigned steps;
     char why[400]; /* BROKE: what */
     bool tracing;
+    const u32 *states; /* of the CPUs, mm/bell.c: for names in traces */
 } engine;
 
 /* Ends the execution: a promise is broken. */
@@ -168,13 +174,19 @@ void engine_point(const struct site *at);
 void engine_block(enum vcpu_state state);
 u64 hash_mix(u64 a, u64 b);
 
+/* Checks of the running CPU at preempt_enable() are in oracle.c; what a thread does, idle.c's
+   runq_schedule(), is the scenario's. */
+
 /* ---- memory.c ---- */
 void memory_reset(void);
 void memory_drain_one(struct vcpu *c);
 void memory_drain(struct vcpu *c);
 bool memory_watch_changed(const struct vcpu *c);
 u64 memory_now(const void *p, unsigned size); /* as all see it: for checks and traces */
+const void *memory_last_locked(void);         /* what a locked instruction was last used on */
 /* An event of the running CPU on a thing that others meet, for the hash. */
+/* A free has returned; for the others it is over when all it stored is visible. */
+void memory_call_ends(struct call *call);
 void memory_event(const void *thing, u64 kind, bool writes);
 
 /* ---- oracle.c ---- */
@@ -184,6 +196,9 @@ void oracle_clear_begins(pfn_t pfn, bool stream);
 void oracle_clear_fence(void);
 void oracle_locked(struct spinlock *l);
 void oracle_unlocked(struct spinlock *l);
+void oracle_stored(void *p, u64 old, u64 v);
+void oracle_preemptible(void);
+void oracle_call_ended(struct call *call);
 void oracle_visible(struct vcpu *by, void *p, u64 old, u64 v);
 void oracle_at_rest(void);
 
@@ -197,7 +212,7 @@ struct limits {
     u64 executions; /* sampled, at most */
     u64 seed;
     const char *schedule; /* replay this one only */
-    bool all_loads;       /* print every step */
+    bool all_steps;       /* of a schedule are printed, not only those that meet others */
 };
 /* True: nothing was found. */
 bool search_scenario(const struct scenario *s, const struct limits *limits);
@@ -207,7 +222,7 @@ void trace_reset(void);
 void trace(const struct site *at, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void trace_load(const struct site *at, const void *p, u64 value);
 void trace_stored(const void *p, const struct site *at, u64 from, u64 to, const char *remark);
-void trace_visible(const struct vcpu *c, const void *p, bool unlock);
+void trace_visible(const struct vcpu *c, const struct buffered *b);
 void trace_locked(struct spinlock *l, const struct site *at, bool waited);
 void trace_unlocked(struct spinlock *l, const struct site *at);
 /* The last step stays in the store buffer. */

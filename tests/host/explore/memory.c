@@ -114,7 +114,7 @@ static u64 seen_by(const struct vcpu *c, const void *p, unsigned size)
     if (t->nr_buffered == 0)
         return get(p, size);
     for (unsigned n = c->nr_buffered; n-- > 0;)
-        if (c->buffered[n].p == p && c->buffered[n].size)
+        if (c->buffered[n].p == p && c->buffered[n].size == size)
             return c->buffered[n].value;
     return t->visible;
 }
@@ -142,11 +142,16 @@ void memory_drain_one(struct vcpu *c)
     struct buffered b = c->buffered[0];
     struct thing *t = thing_of(b.p);
     memmove(c->buffered, c->buffered + 1, --c->nr_buffered * sizeof(c->buffered[0]));
-    event_hash(b.hash, t, 1, true);
+    if (b.size != CALL_END)
+        event_hash(b.hash, t, 1, true);
     if (engine.tracing && b.kept)
-        trace_visible(c, b.p, b.size == 0);
-    if (b.size == 0) {
+        trace_visible(c, &b);
+    if (b.size == UNLOCK) {
         lock_pass_on(b.p);
+        return;
+    }
+    if (b.size == CALL_END) {
+        oracle_call_ended(b.p);
         return;
     }
     u64 old = t->visible;
@@ -167,7 +172,7 @@ static void keep_or_drain(void)
 {
     static const u8 cost[2] = {0, 1};
     bool kept = self->nr_buffered > 1; /* behind one that stays */
-    if (!kept && engine.running)
+    if (!kept && engine.running && !scenario->calm_stores)
         kept = search_choose(2, cost, hash_mix(self->id, 2)) == 1;
     if (!kept) {
         memory_drain(self);
@@ -178,13 +183,21 @@ static void keep_or_drain(void)
         trace_kept();
 }
 
-static void buffer(void *p, unsigned size, u64 v)
+static void buffer(void *p, unsigned size, u64 v, const struct site *at)
 {
     if (self->nr_buffered == BUFFER_MAX)
         memory_drain_one(self); /* a full buffer makes room */
     local_event(hash_mix(size, v));
     self->buffered[self->nr_buffered++] =
-        (struct buffered){.p = p, .size = size, .value = v, .hash = self->chain};
+        (struct buffered){.p = p, .size = size, .value = v, .at = at, .hash = self->chain};
+}
+
+void memory_call_ends(struct call *call)
+{
+    if (self->nr_buffered)
+        buffer(call, CALL_END, 0, NULL);
+    else
+        oracle_call_ended(call);
 }
 
 /* ---- loads, stores, locked instructions ---- */
@@ -223,13 +236,21 @@ void explore_store(void *p, unsigned size, u64 v, const struct site *at)
     v = cut(v, size);
     if (engine.tracing)
         trace_stored(p, at, old, v, "");
+    oracle_stored(p, old, v);
     if (self->nr_buffered == BUFFER_MAX)
         memory_drain_one(self);
     if (t->nr_buffered++ == 0)
         t->visible = get(p, size);
     put(p, size, v);
-    buffer(p, size, v);
+    buffer(p, size, v, at);
     keep_or_drain();
+}
+
+static const void *last_locked;
+
+const void *memory_last_locked(void)
+{
+    return last_locked;
 }
 
 /* The old value; `v` is written if `writes`. The buffer is empty before: a locked instruction. */
@@ -239,6 +260,7 @@ static u64 locked(void *p, unsigned size, bool (*change)(u64 old, u64 a, u64 *v)
     engine_point(at);
     memory_drain(self);
     self->nr_watch = 0;
+    last_locked = p;
     struct thing *t = thing_of(p);
     u64 old = memory_now(p, size);
     memory_event(p, (u64)at, true);
@@ -418,7 +440,7 @@ void explore_unlock(struct spinlock *l, const struct site *at)
         c->lock[n - 1] = c->lock[n];
     c->nr_locks--;
     l->holder = 0;
-    buffer(l, 0, 0);
+    buffer(l, UNLOCK, 0, at);
     if (engine.tracing)
         trace_unlocked(l, at);
     keep_or_drain();

@@ -73,10 +73,11 @@ static struct call *call_begin(unsigned what, pfn_t pfn, unsigned order)
     return call;
 }
 
-static void call_end(struct call *call)
+/* Also when another CPU runs: the returning one's stores have left its buffer at last. */
+void oracle_call_ended(struct call *call)
 {
     call->ended = ++world.clock;
-    memory_event(&world.clock, 9, true);
+    memory_event(&world.clock, hash_mix(call->begun, call->cpu), true);
 }
 
 /* A block is handed out: P1, P2. */
@@ -136,7 +137,7 @@ pfn_t do_take(unsigned order, unsigned flags, unsigned node)
     if (pfn != PFN_NONE)
         check_taken(call, pfn, order, flags & TAKE_CLEAN);
     check_waited();
-    call_end(call);
+    oracle_call_ended(call);
     return pfn;
 }
 
@@ -162,7 +163,7 @@ void do_free(pfn_t pfn, unsigned order)
     self->in_free = true;
     mm_free(pfn, order);
     self->in_free = false;
-    call_end(call);
+    memory_call_ends(call);
 }
 
 void do_free_mask(pfn_t first, const struct map512 *frames)
@@ -182,7 +183,7 @@ void do_free_mask(pfn_t first, const struct map512 *frames)
     mm_free_mask(first, frames);
     self->in_free = false;
     while (n)
-        call_end(calls[--n]);
+        memory_call_ends(calls[--n]);
 }
 
 int do_retire(pfn_t pfn)
@@ -198,7 +199,7 @@ int do_retire(pfn_t pfn)
             f->retired_at = world.clock + 1; /* for takes that begin after our return */
     }
     memory_event(f, 3, true);
-    call_end(call);
+    oracle_call_ended(call);
     return error;
 }
 
@@ -311,6 +312,27 @@ void oracle_unlocked(struct spinlock *l)
     self->claiming = claiming;
 }
 
+/* Rules 10 and 11: whoever holds a claim or shuts a gate is not preempted. */
+void oracle_stored(void *p, u64 old, u64 v)
+{
+    for (unsigned n = 0; n < mm_zone_count; n++) {
+        if (p != &mm_zones[n].waiters)
+            continue;
+        if (v > old)
+            self->shuts |= (u8)(1u << n);
+        else
+            self->shuts &= (u8) ~(1u << n);
+    }
+}
+
+void oracle_preemptible(void)
+{
+    if (claim_of_cpu(self->id)->zone)
+        broke("rule 10: CPU %u holds a claim and may be preempted", self->id);
+    if (self->shuts)
+        broke("rule 11: CPU %u shuts a gate and may be preempted", self->id);
+}
+
 /* A store has left its CPU's buffer. The gate's count tells when a taker begins to wait. */
 void oracle_visible(struct vcpu *by, void *p, u64 old, u64 v)
 {
@@ -321,18 +343,27 @@ void oracle_visible(struct vcpu *by, void *p, u64 old, u64 v)
 
 /* ---- at rest ---- */
 
-/* Calls on one frame never overlap: its owner makes them. */
+/*
+ * A free begins before the frame can be anybody else's, a take has ended before its owner can
+ * free it: by these moments the frees and takes of one frame are in the order in which they
+ * happened, however the calls overlap.
+ */
 static bool available(pfn_t pfn, unsigned when)
 {
     bool yes = oracle_frame(pfn)->owner != MAX_CPUS;
+    unsigned last = 0;
     for (unsigned n = 0; n < world.nr_calls; n++) {
         const struct call *c = &world.call[n];
         if (c->pfn == PFN_NONE || pfn < c->pfn || pfn >= c->pfn + (1ULL << c->order) ||
             c->begun > when)
             continue;
-        if (c->what == CALL_RETIRE)
+        if (c->what == CALL_RETIRE || when < c->ended)
             return false;
-        yes = c->what == CALL_FREE && c->ended <= when;
+        unsigned moment = c->what == CALL_FREE ? c->begun : c->ended;
+        if (moment > last) {
+            last = moment;
+            yes = c->what == CALL_FREE;
+        }
     }
     return yes;
 }
@@ -438,6 +469,7 @@ static void check_owned(void)
 
 void oracle_at_rest(void)
 {
+    engine.tracing = false;
     check_rest();
     check_failed_takes();
     self = &world.cpu[0];

@@ -44,7 +44,7 @@ static void free_singles(void)
 }
 
 const struct scenario scenario_bell_twice = {
-    .name = "bell-twice",
+    .name = "bell_twice",
     .about = "two frees, one of them into a buffer, a take, and a CPU about to sleep",
     .cpus = 2,
     .nodes = 1,
@@ -74,7 +74,7 @@ static void take_two(void)
 }
 
 const struct scenario scenario_gate_bell = {
-    .name = "gate-bell",
+    .name = "gate_bell",
     .about = "a claim comes back dirty behind the gate; who opens it rings (rule 13)",
     .cpus = 2,
     .nodes = 1,
@@ -126,7 +126,7 @@ const struct scenario scenario_wake = {
 /* ---- help ---- */
 
 const struct scenario scenario_far_bell = {
-    .name = "far-bell",
+    .name = "far_bell",
     .about = "a node without an idle CPU: the neighbour's sleeper is rung and helps (rule 15)",
     .cpus = 2,
     .nodes = 2,
@@ -139,7 +139,7 @@ const struct scenario scenario_far_bell = {
 };
 
 const struct scenario scenario_far_leave = {
-    .name = "far-leave",
+    .name = "far_leave",
     .about = "the last idle CPU of a node leaves for a thread; the neighbour has to help",
     .cpus = 3,
     .nodes = 2,
@@ -213,4 +213,37 @@ const struct scenario scenario_aged = {
     .role = {"aged step", "frees", "taker"},
     .setup = aged_setup,
     .script = {aged, free_ninth, take_two},
+};
+
+/* ---- age ---- */
+
+static void age_setup(void)
+{
+    world.now += 20000000; /* all there is became dirty at boot, 20 ms ago */
+}
+
+static void scrub_once(void)
+{
+    do_scrub_step();
+}
+
+static void check_age(void)
+{
+    struct mm_zone_info info;
+    mm_zone_info(0, &info);
+    if (info.dirty && info.oldest_dirt_ms < 20)
+        broke("P9: dirt of 20 ms ago counts as %llu ms old: it will be forgotten again and again",
+              (unsigned long long)info.oldest_dirt_ms);
+}
+
+const struct scenario scenario_age_kept = {
+    .name = "age_kept",
+    .about = "a claim is called back: what it returns dirty is as old as before (rule 17)",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{8, 13, 0}},
+    .role = {"taker", "idle scrub"},
+    .setup = age_setup,
+    .script = {take_two, scrub_once},
+    .at_end = check_age,
 };

@@ -46,7 +46,7 @@ static void scrub_thrice(void)
 /* ---- the gate ---- */
 
 const struct scenario scenario_take_scrub = {
-    .name = "take-scrub",
+    .name = "take_scrub",
     .about = "a taker wants a pair of which a scrubber may hold both (rules 4, 6, 7, 16)",
     .cpus = 2,
     .nodes = 1,
@@ -56,7 +56,7 @@ const struct scenario scenario_take_scrub = {
 };
 
 const struct scenario scenario_two_takers = {
-    .name = "two-takers",
+    .name = "two_takers",
     .about = "two takers at one gate: it is a count (rule 5)",
     .cpus = 3,
     .nodes = 1,
@@ -66,7 +66,7 @@ const struct scenario scenario_two_takers = {
 };
 
 const struct scenario scenario_two_scrubs = {
-    .name = "two-scrubs",
+    .name = "two_scrubs",
     .about = "a taker and two scrubbers, a claim in each of two pageblocks",
     .cpus = 3,
     .nodes = 1,
@@ -125,7 +125,7 @@ static void free_ninth(void)
 }
 
 const struct scenario scenario_merge_scrub = {
-    .name = "merge-scrub",
+    .name = "merge_scrub",
     .about = "a buddy comes home while the other is claimed, and both are wanted",
     .cpus = 2,
     .nodes = 1,
@@ -190,7 +190,7 @@ const struct scenario scenario_behind = {
 };
 
 const struct scenario scenario_three_ones = {
-    .name = "three-ones",
+    .name = "three_ones",
     .about = "who cares, who does not, and a scrubber, for single frames",
     .cpus = 3,
     .nodes = 1,
@@ -222,7 +222,7 @@ static void take_anywhere(void)
 }
 
 const struct scenario scenario_two_zones = {
-    .name = "two-zones",
+    .name = "two_zones",
     .about = "failing is decided over all zones at once (rule 8)",
     .cpus = 2,
     .nodes = 2,
@@ -233,7 +233,7 @@ const struct scenario scenario_two_zones = {
 };
 
 const struct scenario scenario_zones_scrub = {
-    .name = "zones-scrub",
+    .name = "zones_scrub",
     .about = "the same with a claim in the way",
     .cpus = 3,
     .nodes = 2,
@@ -242,6 +242,56 @@ const struct scenario scenario_zones_scrub = {
     .role = {"taker", "frees at home, takes the neighbour's", "idle scrub of node 1"},
     .setup = zones_setup,
     .script = {take_anywhere, free_home_take_far, scrub_twice},
+};
+
+/*
+ * A frame is free at every moment, now here, now there, and the taker looks four times: at home
+ * and far before the decision, at home and far when zones decide one after the other.
+ */
+static void flips_setup(void)
+{
+    scrub_everything();
+    play_cpu(2);
+    scrub_everything();
+    do_take(1, TAKE_CLEAN | TAKE_THIS_NODE, 0); /* 8 and 9 */
+    do_take(1, TAKE_CLEAN | TAKE_THIS_NODE, 1); /* 512 and 513 */
+    own(8, 1, 1);
+    own(513, 1, 2);
+    own(9, 1, 3);
+    own(512, 1, 0);
+    play_cpu(0);
+    free_one(512);
+}
+
+static void flip_first(void)
+{
+    free_one(8);
+    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 1);
+}
+
+static void flip_second(void)
+{
+    free_one(513);
+    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 0);
+}
+
+static void flip_third(void)
+{
+    free_one(9);
+    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 1);
+}
+
+const struct scenario scenario_flips = {
+    .name = "flips",
+    .about = "there is always a frame somewhere, never where the taker just looks (rule 8)",
+    .cpus = 4,
+    .nodes = 2,
+    .cpu_node = {0, 0, 1, 0},
+    .range = {{8, 11, 0}, {512, 515, 1}},
+    .role = {"taker", "frees near, takes far", "frees far, takes near", "frees near, takes far"},
+    .setup = flips_setup,
+    .script = {take_anywhere, flip_first, flip_second, flip_third},
+    .calm_stores = true,
 };
 
 static void take_pair_twice(void)
@@ -264,15 +314,15 @@ const struct scenario scenario_help = {
 
 /* ---- retiring ---- */
 
-static void retire_eight(void)
+static void retire_ninth(void)
 {
-    do_retire(8);
+    do_retire(9);
 }
 
 static void retire_twice(void)
 {
-    do_retire(8);
-    do_retire(8);
+    do_retire(9);
+    do_retire(9);
 }
 
 const struct scenario scenario_retire = {
@@ -281,20 +331,20 @@ const struct scenario scenario_retire = {
     .cpus = 3,
     .nodes = 1,
     .range = {{8, 11, 0}},
-    .role = {"retires frame 8", "idle scrub", "takes and frees"},
+    .role = {"retires frame 9", "idle scrub", "takes and frees"},
     .script = {retire_twice, scrub_twice, take_two_ones},
-    .at_end = check_retired_eight,
+    .at_end = check_ninth_retired,
 };
 
 const struct scenario scenario_retire_wait = {
-    .name = "retire-wait",
+    .name = "retire_wait",
     .about = "a frame of the awaited claim is retired: the taker must not wait for it (rule 7)",
     .cpus = 3,
     .nodes = 1,
     .range = {{8, 11, 0}},
-    .role = {"taker of a pair", "idle scrub", "retires frame 8"},
-    .script = {take_pair, scrub_twice, retire_eight},
-    .at_end = check_retired_eight,
+    .role = {"taker of a pair", "idle scrub", "retires frame 9"},
+    .script = {take_pair, scrub_twice, retire_ninth},
+    .at_end = check_ninth_retired,
 };
 
 static void retire_owned_setup(void)
@@ -304,15 +354,15 @@ static void retire_owned_setup(void)
 }
 
 const struct scenario scenario_retire_owned = {
-    .name = "retire-owned",
+    .name = "retire_owned",
     .about = "an allocated frame is retired while its owner gives it back, one way or another",
     .cpus = 3,
     .nodes = 1,
     .range = {{8, 11, 0}},
-    .role = {"retires frame 8", "frees frames 8 and 9", "taker"},
+    .role = {"retires frame 9", "frees frames 8 and 9", "taker"},
     .setup = retire_owned_setup,
-    .script = {retire_eight, free_behind, take_one},
-    .at_end = check_retired_eight,
+    .script = {retire_ninth, free_behind, take_one},
+    .at_end = check_ninth_retired,
 };
 
 /* ---- the upper storey ---- */

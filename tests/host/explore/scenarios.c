@@ -4,15 +4,35 @@
 #include "scenarios.h"
 
 const struct scenario *const scenarios[] = {
-    &scenario_take_scrub, &scenario_two_takers,  &scenario_two_scrubs,
-    &scenario_merge,      &scenario_merge_scrub, &scenario_stores,
-    &scenario_refill,     &scenario_behind,      &scenario_three_ones,
-    &scenario_two_zones,  &scenario_zones_scrub, &scenario_help,
-    &scenario_retire,     &scenario_retire_wait, &scenario_retire_owned,
-    &scenario_whole,      &scenario_bell,        &scenario_bell_twice,
-    &scenario_sleepers,   &scenario_gate_bell,   &scenario_leave,
-    &scenario_wake,       &scenario_far_bell,    &scenario_far_leave,
-    &scenario_doze,       &scenario_aged,        NULL,
+    &scenario_take_scrub,
+    &scenario_two_takers,
+    &scenario_two_scrubs,
+    &scenario_merge,
+    &scenario_merge_scrub,
+    &scenario_stores,
+    &scenario_refill,
+    &scenario_behind,
+    &scenario_three_ones,
+    &scenario_two_zones,
+    &scenario_zones_scrub,
+    &scenario_help,
+    &scenario_flips,
+    &scenario_retire,
+    &scenario_retire_wait,
+    &scenario_retire_owned,
+    &scenario_whole,
+    &scenario_bell,
+    &scenario_bell_twice,
+    &scenario_sleepers,
+    &scenario_gate_bell,
+    &scenario_leave,
+    &scenario_wake,
+    &scenario_far_bell,
+    &scenario_far_leave,
+    &scenario_doze,
+    &scenario_aged,
+    &scenario_age_kept,
+    NULL,
 };
 
 void own(pfn_t pfn, u64 frames, unsigned cpu)
@@ -48,9 +68,9 @@ void check_no_dirt(void)
                 n, (unsigned long long)mm_zones[n].nr_dirty);
 }
 
-void check_retired_eight(void)
+void check_ninth_retired(void)
 {
-    const struct frame *f = oracle_frame(8);
+    const struct frame *f = oracle_frame(9);
     struct mm_zone_info info;
     for (unsigned n = 0; n < scenario->cpus; n++) {
         play_cpu(n);
@@ -58,8 +78,8 @@ void check_retired_eight(void)
     }
     mm_zone_info(0, &info);
     if (!f->noted)
-        broke("P2: frame 8 could not be retired");
+        broke("P2: frame 9 could not be retired");
     if (f->owner == NOBODY && info.retired != 1)
-        broke("P2: frame 8 was retired and is nobody's, and %llu frames count as retired",
+        broke("P2: frame 9 was retired and is nobody's, and %llu frames count as retired",
               (unsigned long long)info.retired);
 }

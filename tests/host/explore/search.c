@@ -45,30 +45,33 @@ static struct schedule {
 /* ---- states seen ---- */
 
 /* An open hash table of words: the state, and in the lowest three bits the most that was left. */
-enum { SEEN_BITS = 25, LEFT_MASK = 7, PROBES = 64 };
+enum { LEFT_MASK = 7, PROBES = 64 };
 static u64 *seen;
+static unsigned seen_bits;
 static u64 nr_seen, nr_unseen; /* nr_unseen: there was no room for */
 
-static void seen_reset(void)
+static void seen_reset(double seconds)
 {
-    size_t bytes = sizeof(*seen) << SEEN_BITS;
-    if (seen)
-        munmap(seen, bytes);
-    /* Only what is touched becomes memory. */
-    seen = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                -1, 0);
-    if (seen == MAP_FAILED) {
-        fprintf(stderr, "no memory for states\n");
-        exit(2);
+    unsigned bits = seconds > 10 ? 26 : 23; /* a million states in a few seconds */
+    if (seen && bits == seen_bits) {
+        memset(seen, 0, sizeof(*seen) << bits);
+    } else {
+        seen_bits = bits;
+        seen = mmap(NULL, sizeof(*seen) << bits, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (seen == MAP_FAILED) {
+            fprintf(stderr, "no memory for states\n");
+            exit(2);
+        }
+        madvise(seen, sizeof(*seen) << bits, MADV_HUGEPAGE);
     }
-    madvise(seen, bytes, MADV_HUGEPAGE);
     nr_seen = nr_unseen = 0;
 }
 
 /* True if the state is new, or was only reached with less to spend. */
 static bool see(u64 state)
 {
-    u64 mask = (1ULL << SEEN_BITS) - 1, n = state >> 3, word = (state & ~(u64)LEFT_MASK) | left;
+    u64 mask = (1ULL << seen_bits) - 1, n = state >> 3, word = (state & ~(u64)LEFT_MASK) | left;
     for (unsigned probe = 0; probe < PROBES; probe++, n++) {
         u64 *s = &seen[n & mask];
         if (*s == 0) {
@@ -197,10 +200,11 @@ static bool replay(const struct schedule *s)
     return run(0) == BROKE;
 }
 
+/* Of this program's own time: on a busy machine the same search takes as long. */
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
@@ -251,8 +255,8 @@ static void schedule_say(const struct scenario *s, const struct schedule *schedu
     trace_reset();
     bool broken = replay(schedule);
     engine.tracing = false;
-    trace_print(s, limits->all_loads);
-    printf("\n  %s\n", broken ? engine.why : "(nothing broken)");
+    trace_print(s, limits->all_steps);
+    printf("\n  %s\n", broken ? engine.why : "no promise is broken");
     printf("  again: make explore SCENARIO=%s SCHEDULE=", s->name);
     for (unsigned i = 0; i < schedule->n; i++)
         printf("%s%u:%u", i ? "," : "", schedule->d[i].at, schedule->d[i].option);
@@ -263,9 +267,9 @@ static void found(const struct scenario *s, struct schedule *best, u64 weight, c
                   const struct limits *limits)
 {
     schedule_shrink(best, &weight, why);
-    printf("%s: after %llu executions: the shortest schedule found\n\n", s->name,
-           (unsigned long long)executions);
+    printf("explore: %s: %s\n\n", s->name, why);
     schedule_say(s, best, limits);
+    printf("  found after %llu executions; %s\n", (unsigned long long)executions, s->about);
 }
 
 static bool parse_schedule(const char *text, struct schedule *s)
@@ -322,14 +326,15 @@ bool search_scenario(const struct scenario *s, const struct limits *limits)
         schedule_say(s, &best, limits);
         return engine.why[0] == 0;
     }
-    seen_reset();
+    seen_reset(limits->seconds);
     executions = cut_off = 0;
 
+    /* A quarter of the time is kept for samples. */
     double start = now(), until = start + limits->seconds;
     unsigned exhausted = 0;
     bool all = true;
     for (unsigned bound = 0; bound <= limits->bound && all; bound++) {
-        if (!enumerate(bound, until, &all, &best, &weight, why)) {
+        if (!enumerate(bound, until - limits->seconds / 4, &all, &best, &weight, why)) {
             found(s, &best, weight, why, limits);
             return false;
         }
@@ -353,15 +358,15 @@ bool search_scenario(const struct scenario *s, const struct limits *limits)
         }
     }
     double took = now() - start;
-    char bound_text[40];
+    char text[60] = "nothing exhausted";
     if (all)
-        snprintf(bound_text, sizeof(bound_text), "bound %u exhausted", limits->bound);
-    else
-        snprintf(bound_text, sizeof(bound_text), "bound %u exhausted, %u not",
-                 exhausted ? exhausted - 1 : 0, exhausted);
-    printf("%-14s %s: %llu executions, %llu states, %.1f s; %llu sampled; %.0f executions/s\n",
-           s->name, bound_text, (unsigned long long)enumerated, (unsigned long long)nr_seen,
-           enumerating, (unsigned long long)(executions - enumerated),
-           (double)executions / (took > 0 ? took : 1));
+        snprintf(text, sizeof(text), "bound %u exhausted", limits->bound);
+    else if (exhausted)
+        snprintf(text, sizeof(text), "bound %u exhausted, %u not", exhausted - 1, exhausted);
+    printf("%-14s %s: %llu executions, %llu states, %.1f s; %llu sampled; %.0f executions/s%s\n",
+           s->name, text, (unsigned long long)enumerated, (unsigned long long)nr_seen, enumerating,
+           (unsigned long long)(executions - enumerated),
+           (double)executions / (took > 0 ? took : 1),
+           nr_unseen ? "; the table of states was full" : "");
     return true;
 }

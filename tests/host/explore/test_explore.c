@@ -1,68 +1,93 @@
+/*
+ * The explorer's front door: every scenario, or those that are named.
+ *
+ *     test_explore [list] [seed=N] [bound=N] [seconds=N] [executions=N] [schedule=...] [steps]
+ *                  [SCENARIO ...]
+ *
+ * seconds are of this program's time, for one scenario. With schedule= one schedule of the named
+ * scenario is replayed and told as columns; with steps, each step of it. Ends with the line of
+ * counts that tools/test.py wants; status 1 if a promise was broken or nothing ran.
+ */
 #include "explore.h"
-#include "sched/thread.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-unsigned cpu_node(unsigned cpu)
+
+static const struct scenario *scenario_named(const char *name)
 {
-    return scenario->cpu_node[cpu];
+    for (unsigned n = 0; scenarios[n]; n++)
+        if (!strcmp(scenarios[n]->name, name))
+            return scenarios[n];
+    fprintf(stderr, "no scenario is called %s (list names them)\n", name);
+    exit(2);
 }
-u64 time_ns(void)
+
+static u64 number(const char *text, const char *what)
 {
-    return world.now;
+    char *end;
+    u64 v = strtoull(text, &end, 0);
+    if (*end || end == text) {
+        fprintf(stderr, "%s=%s: expected a number\n", what, text);
+        exit(2);
+    }
+    return v;
 }
-unsigned cpu_id(void)
+
+/* The part after "name=", NULL if the argument is another one. */
+static const char *value(const char *argument, const char *name)
 {
-    return self->id;
+    size_t n = strlen(name);
+    return strncmp(argument, name, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
 }
-void preempt_disable(void)
+
+static bool run_scenario(const struct scenario *s, const struct limits *limits)
 {
-    self->preempt++;
+    bool passed = search_scenario(s, limits);
+    if (!passed && !limits->schedule)
+        printf("%s: FAILED, 1 checks\n", s->name);
+    fflush(stdout);
+    return passed;
 }
-void preempt_enable(void)
-{
-    self->preempt--;
-}
-void preempt_enable_no_resched(void)
-{
-    self->preempt--;
-}
-unsigned preempt_count(void)
-{
-    return self->preempt;
-}
-void runq_schedule(void)
-{
-    do {
-        store_relaxed(&world.resched[self->id], 0);
-        if (scenario->threads[self->id])
-            scenario->threads[self->id]();
-    } while (need_resched());
-}
-void sleep_arm_idle(u64 when)
-{
-    self->timer = when;
-}
+
 int main(int argc, char **argv)
 {
-    struct limits l = {.bound = 3, .seconds = 10, .executions = 100000, .seed = 1};
-    for (int i = 1; i < argc; i++) {
-        if (!strncmp(argv[i], "bound=", 6))
-            l.bound = atoi(argv[i] + 6);
-        if (!strncmp(argv[i], "schedule=", 9))
-            l.schedule = argv[i] + 9;
-        if (!strcmp(argv[i], "all"))
-            l.all_loads = true;
-        if (!strncmp(argv[i], "seconds=", 8))
-            l.seconds = atof(argv[i] + 8);
+    struct limits limits = {.bound = 3, .seconds = 2, .executions = 100000, .seed = 1};
+    unsigned nr_named = 0, passed = 0, failed = 0;
+    for (int n = 1; n < argc; n++) {
+        const char *v;
+        if (!strcmp(argv[n], "list")) {
+            for (unsigned i = 0; scenarios[i]; i++)
+                printf("%-14s %s\n", scenarios[i]->name, scenarios[i]->about);
+            return 0;
+        }
+        if ((v = value(argv[n], "seed")))
+            limits.seed = number(v, "seed");
+        else if ((v = value(argv[n], "bound")))
+            limits.bound = (unsigned)MIN(number(v, "bound"), 7u);
+        else if ((v = value(argv[n], "seconds")))
+            limits.seconds = (double)number(v, "seconds");
+        else if ((v = value(argv[n], "executions")))
+            limits.executions = number(v, "executions");
+        else if ((v = value(argv[n], "schedule")))
+            limits.schedule = v;
+        else if (!strcmp(argv[n], "steps"))
+            limits.all_steps = true;
+        else
+            scenario_named(argv[argc - 1 - (int)nr_named++] = argv[n]);
     }
-    for (unsigned i = 0; scenarios[i]; i++) {
-        const char *only = NULL;
-        for (int k = 1; k < argc; k++)
-            if (!strchr(argv[k], '=') && strcmp(argv[k], "all"))
-                only = argv[k];
-        if (only && strcmp(only, scenarios[i]->name))
-            continue;
-        search_scenario(scenarios[i], &l);
+    if (limits.schedule && nr_named != 1) {
+        fprintf(stderr, "a schedule is one scenario's: name it\n");
+        return 2;
     }
+    for (unsigned n = 0; nr_named ? n < nr_named : scenarios[n] != NULL; n++) {
+        const struct scenario *s =
+            nr_named ? scenario_named(argv[argc - 1 - (int)n]) : scenarios[n];
+        if (run_scenario(s, &limits))
+            passed++;
+        else
+            failed++;
+    }
+    printf("test_explore: %u passed, %u failed\n", passed, failed);
+    return failed != 0 || passed == 0;
 }

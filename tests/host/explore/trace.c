@@ -97,8 +97,28 @@ static const char *name_of(const void *p, const struct site *at)
             continue;
         return name;
     }
-    snprintf(name, sizeof(name), "%s", at->text[0] == '&' ? at->text + 1 : at->text);
+    if ((const u32 *)p >= engine.states && (const u32 *)p < engine.states + scenario->cpus)
+        snprintf(name, sizeof(name), "state of CPU %u", (unsigned)((const u32 *)p - engine.states));
+    else if (strchr(at->text, '?'))
+        snprintf(name, sizeof(name), "a counter");
+    else
+        snprintf(name, sizeof(name), "%s", at->text[0] == '&' ? at->text + 1 : at->text);
     return name;
+}
+
+/* A value, as what it stands for. Two of them at a time. */
+static const char *value_of(const void *p, u64 value)
+{
+    static const char *const states[] = {
+        [CPU_BUSY] = "busy", [CPU_AWAKE] = "awake", [CPU_ASLEEP] = "asleep"};
+    static char text[2][24];
+    static unsigned turn;
+    turn ^= 1;
+    if ((const u32 *)p >= engine.states && (const u32 *)p < engine.states + scenario->cpus &&
+        value < ARRAY_SIZE(states))
+        return states[value];
+    snprintf(text[turn], sizeof(text[turn]), "%lld", (long long)value);
+    return text[turn];
 }
 
 static struct met *met_of(const void *p)
@@ -120,7 +140,7 @@ static bool is_pointer(const struct site *at)
 
 void trace_load(const struct site *at, const void *p, u64 value)
 {
-    struct line *l = trace_line(at, "%s: %lld", name_of(p, at), (long long)value);
+    struct line *l = trace_line(at, "%s: %s", name_of(p, at), value_of(p, value));
     l->p = p;
     l->detail = is_pointer(at); /* claim slots: what locks change is said at the unlock */
     met_of(p)->loaded |= (u8)(1u << self->id);
@@ -128,8 +148,8 @@ void trace_load(const struct site *at, const void *p, u64 value)
 
 void trace_stored(const void *p, const struct site *at, u64 from, u64 to, const char *remark)
 {
-    struct line *l = trace_line(at, "%s: %lld -> %lld%s", name_of(p, at), (long long)from,
-                                (long long)to, remark);
+    struct line *l = trace_line(at, "%s: %s -> %s%s", name_of(p, at), value_of(p, from),
+                                value_of(p, to), remark);
     l->p = p;
     l->store = true;
     l->detail = is_pointer(at);
@@ -147,13 +167,13 @@ void trace_kept(void)
     l->always = true;
 }
 
-void trace_visible(const struct vcpu *c, const void *p, bool unlock)
+void trace_visible(const struct vcpu *c, const struct buffered *b)
 {
-    static const struct site nothing = {.text = ""};
-    const struct spinlock *lock = p;
+    const struct spinlock *lock = b->p;
     struct line *l =
-        unlock ? trace_line(NULL, "(the unlock of %s %u is visible now)", lock->name, lock->sub)
-               : trace_line(NULL, "(its store to %s is visible now)", name_of(p, &nothing));
+        b->size == UNLOCK
+            ? trace_line(NULL, "(the unlock of %s %u is visible now)", lock->name, lock->sub)
+            : trace_line(NULL, "(its store to %s is visible now)", name_of(b->p, b->at));
     l->cpu = (u8)c->id;
 }
 
