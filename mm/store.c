@@ -168,14 +168,16 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
     ASSERT(spin_held(&z->lock));
     pageblock_out_locked(z, i, 1);
     struct cpu_stores *cs = store_enter(&slow);
-    ASSERT(cs->store[kind].zone == NULL);
-    cs->store[kind] = (struct store){.zone = z,
-                                     .first = zone_pb_pfn(z, i),
-                                     .pb = i,
-                                     .since = since,
-                                     .clean = clean,
-                                     .nr = map512_count(frames),
-                                     .frames = *frames};
+    struct store *s = &cs->store[kind];
+    ASSERT(s->zone == NULL);
+    s->first = zone_pb_pfn(z, i);
+    s->pb = i;
+    s->since = since;
+    s->clean = clean;
+    s->nr = map512_count(frames);
+    s->word = 0;
+    s->frames = *frames;
+    store_relaxed(&s->zone, z); /* read by store_holds_locked() of other zones */
     store_leave(cs, slow);
 }
 
