@@ -12,6 +12,7 @@
  * Owns zone.bad, zone.nr_bad, pageblock.has_bad; zone lock.
  */
 #include "mm/retire.h"
+#include "mm/bell.h"
 #include "mm/pageblock.h"
 #include "mm/store.h"
 
@@ -60,6 +61,8 @@ int mm_retire(pfn_t pfn)
     struct zone *z = zone_of(pfn);
     spin_lock(&z->lock);
     int error = retire_locked(z, pfn);
-    spin_unlock(&z->lock);
+    spin_unlock_keep_preempt_off(&z->lock);
+    bell_ring(z); /* for the stored dirt that the sweep has put into the maps */
+    preempt_enable();
     return error;
 }
