@@ -52,7 +52,7 @@ ISO    := $(B)/limpid.iso
 .SUFFIXES:
 
 # ---- goals that people type --------------------------------------------------------------------
-.PHONY: help run test test-host soak iso fuzz list doctor fmt lint gdb clean images host-programs fuzz-programs
+.PHONY: help run test test-host soak iso explore fuzz list doctor fmt lint gdb clean images host-programs fuzz-programs
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
@@ -88,6 +88,15 @@ fuzz:
 	$(NEED) python hosted fuzz
 	$(BUILD) fuzz-programs
 	@$(PY) tools/fuzz.py
+
+## make explore    schedules of mm/ enumerated, then sampled; one that breaks a promise is printed
+##                 (SCENARIO=name BOUND=3 SECONDS=2 SEED=1; SCHEDULE=... replays, STEPS=1: all)
+explore:
+	$(NEED) build hosted
+	$(BUILD) $(B)/host/explore/test_explore
+	@$(B)/host/explore/test_explore $(if $(SCENARIO),$(SCENARIO)) $(if $(BOUND),bound=$(BOUND)) \
+	    $(if $(SECONDS),seconds=$(SECONDS)) $(if $(SEED),seed=$(SEED)) $(if $(STEPS),steps) \
+	    $(if $(SCHEDULE),schedule=$(SCHEDULE)) $(if $(filter list,$(T)),list)
 
 ## make list       the suites and cases that T= takes
 list:
@@ -263,6 +272,8 @@ $(B)/fuzz/fuzz_%: tests/host/fuzz/fuzz_%.c $(FUZZ:%=lib/%.c) $(wildcard lib/*.h 
 	@echo "  CLANG   $@"
 	$(Q)clang -std=gnu11 -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    -Wall -Wextra -Wshadow $(WERROR) -DFUZZ_ALONE -I. -o $@ $(filter %.c,$^)
+
+include tests/host/explore/explore.mk
 
 # Kept, so that a second build is quick; make would remove them as intermediates.
 .SECONDARY:

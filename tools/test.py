@@ -21,6 +21,7 @@ import bars
 import broken_tables
 import debug_test
 import ktap
+import odd_machines
 import outside
 import selftest
 from machine import BUILD, ROOT, Machine, Unproven, Wrong, boot_to_text, from_kernel, \
@@ -43,6 +44,7 @@ class Outcome:
         self.lines = []
         self.seconds = 0.0
         self.remark = ""
+        self.said = []  # all that a hosted program printed
 
     def fail(self, text, again):
         self.failed += 1
@@ -68,11 +70,11 @@ def tail(text):
 
 
 # ---- the kernel's own suites ---------------------------------------------------------------------
-def kernel_suite(name, machine, selector, seed):
+def kernel_suite(name, machine, selector, seed, seconds=None):
     out = Outcome(name)
     machine.words = f"console=plain test={selector} seed={seed} {machine.words}".strip()
     again = f"SEED={seed} {machine.knobs()}"
-    ending, sentence, text, out.seconds = boot_to_text(machine, SUITE_LIMIT)
+    ending, sentence, text, out.seconds = boot_to_text(machine, seconds or SUITE_LIMIT)
     log = save_log(name, text)
     report, reasons = ktap.judge(text, ending, sentence)
     out.passed, out.skipped = report.count("pass"), report.count("skip")
@@ -80,14 +82,20 @@ def kernel_suite(name, machine, selector, seed):
         if case.status == "fail":
             notes = "".join(f"\n  # {note}" for note in case.notes[-12:]
                             if "make test" not in note)
-            out.fail(f"not ok {case.name}{notes}", f"make test T={case.name} {again}")
+            target = name if machine.is_odd else case.name
+            out.fail(f"not ok {case.name}{notes}", f"make test T={target} {again}")
     if reasons:
         # Not a case that failed but the boot: a panic, a crash, a hang, a plan not kept.
         during = f" while {report.running} ran" if report.running else ""
         out.fail("\n".join(f"{name}: {r}{during}" for r in reasons) +
                  f"\n  the end of {log}:\n{tail(text)}",
-                 f"make test T={report.running or selector} {again}")
+                 f"make test T={name if machine.is_odd else again_of(report, selector)} {again}")
     return out
+
+
+def again_of(report, selector):
+    """The case that was running, if running it alone says more than running them all."""
+    return report.running if report.running and report.running != "rest.no_dirt" else selector
 
 
 def story(name, machine):
@@ -129,21 +137,22 @@ def proof(name, prove, *args):
 
 
 # ---- on this machine -------------------------------------------------------------------------------
-def host_program(path, seed, case=None):
+def host_program(path, seed, case=None, more=(), limit=HOST_LIMIT):
     """One hosted test. It counts its cases itself (tests/host/check.h) and says which failed; one
     that dies on the way, by a sanitizer say, is a failure whatever it had counted."""
     name = "host." + os.path.basename(path)
     out = Outcome(name)
-    command = [os.path.join(ROOT, path), f"seed={seed}"] + ([case] if case else [])
+    command = [os.path.join(ROOT, path), f"seed={seed}", *more] + ([case] if case else [])
     started = time.monotonic()
     try:
         run = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, timeout=HOST_LIMIT, check=False)
+                             stderr=subprocess.STDOUT, timeout=limit, check=False)
         text, status = run.stdout.decode("utf-8", "replace"), run.returncode
     except subprocess.TimeoutExpired as hung:
         text, status = (hung.stdout or b"").decode("utf-8", "replace"), None
     out.seconds = time.monotonic() - started
-    log = save_log(name, text)
+    log = save_log(name + ("." + case if case else ""), text)
+    out.said = text.split("\n")
     counts = re.findall(r"^test_\w+: (\d+) passed, (\d+) failed$", text, re.M)
     broken = re.findall(r"^(\w+): FAILED, (\d+) checks", text, re.M)
     if counts:
@@ -153,7 +162,7 @@ def host_program(path, seed, case=None):
         out.fail(f"not ok {name}.{each}, {checks} checks{why}",
                  f"make test T={name}.{each} SEED={seed}")
     if status is None:
-        reason = f"hang: no end within {HOST_LIMIT} s"
+        reason = f"hang: no end within {limit} s"
     elif not counts:
         reason = f"ended with status {status} and without its counts"
     elif (status == 0) != (out.passed > 0 and counts[-1][1] == "0"):
@@ -182,14 +191,31 @@ def tool_tests():
 
 
 def host_programs():
-    """What the Makefile built: one program for each tests/host/{lib,mm,guest,fuzz}/test_*.c."""
+    """What the Makefile built: one program for each tests/host/{lib,mm,guest,fuzz,explore}/test_*.c."""
     found = []
-    for part in ("lib", "mm", "guest", "fuzz"):
+    for part in ("lib", "mm", "guest", "fuzz", "explore"):
         folder = os.path.join(ROOT, "tests/host", part)
         for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if re.fullmatch(r"test_\w+\.c", file):
                 found.append(f"{BUILD}/host/{part}/{file[:-2]}")
     return found
+
+
+def explore_jobs(seed):
+    """Each scenario of the explorer by itself, for longer than `make test` has time for."""
+    def explore(name):
+        out = host_program(f"{BUILD}/host/explore/test_explore", seed, name,
+                           ("seconds=240", "executions=1000000"), 1800)
+        out.name = "explore." + name
+        said = re.search(rf"^{name} +(.*)", "\n".join(out.said), re.M)
+        out.remark = said[1] if said else ""
+        return out
+    names = []
+    folder = os.path.join(ROOT, "tests/host/explore")
+    for file in sorted(f for f in os.listdir(folder) if f.startswith("scenario_")):
+        with open(os.path.join(folder, file), encoding="utf-8") as f:
+            names += re.findall(r'^    \.name = "(\w+)"', f.read(), re.M)
+    return [("explore." + name, explore, (name,)) for name in names]
 
 
 # ---- what is run -----------------------------------------------------------------------------------
@@ -199,15 +225,23 @@ def host_jobs(seed):
 
 
 def kernel_jobs(seed):
-    """The shapes of machine that every commit boots."""
-    def suite(name, **shape):
-        return name, kernel_suite, (name, Machine(**shape), "all", seed)
+    """The shapes of machine that every commit boots. On the odd ones what depends on the shape;
+    odd_machines.py has more of them."""
+    def suite(name, selector="all", **shape):
+        return name, kernel_suite, (name, Machine(**shape), selector, seed)
+    odd = "mm,policy,accounting"
     return [
         suite("kernel.pvh-1cpu", firmware="pvh", cpus=1, nodes=1, mem=512),
         suite("kernel.pvh-4cpu-2node", firmware="pvh", cpus=4, nodes=2, mem=1024, slit=False),
         suite("kernel.bios-4cpu-2node", firmware="bios", cpus=4, nodes=2, mem=1024),
         suite("kernel.uefi-4cpu-2node", firmware="uefi", cpus=4, nodes=2, mem=1024),
         suite("kernel.pvh-8cpu-4node", firmware="pvh", cpus=8, nodes=4, mem=2048),
+        suite("kernel.memory-only", odd, firmware="pvh", layout=odd_machines.MEMORY_ONLY),
+        suite("kernel.cpu-only", odd, firmware="pvh", layout=odd_machines.CPU_ONLY),
+        suite("kernel.5-nodes", odd, firmware="pvh", layout=odd_machines.FIVE,
+              distances=odd_machines.FAR),
+        suite("kernel.split-3cpu", odd, firmware="pvh", cpus=3, nodes=1, mem=300,
+              options=odd_machines.LOW, model="qemu64"),
     ]
 
 
@@ -228,12 +262,14 @@ def outside_jobs(seed, rounds):
 
 def bar_jobs():
     return [("bars.boot", proof, ("bars.boot", bars.prove_boot)),
-            ("bars.destroy", proof, ("bars.destroy", bars.prove_destroy))]
+            ("bars.destroy", proof, ("bars.destroy", bars.prove_destroy)),
+            ("bars.rest", proof, ("bars.rest", bars.prove_rest))]
 
 
 def everything(seed):
     return (kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs(seed) +
-            broken_tables.jobs(proof) + debug_test.jobs(proof) + bar_jobs())
+            broken_tables.jobs(proof) + debug_test.jobs(proof) + odd_machines.jobs(proof) +
+            selftest.runner_jobs(proof, kernel_suite) + bar_jobs())
 
 
 def selected_jobs(selector, seed):
@@ -245,7 +281,7 @@ def selected_jobs(selector, seed):
     for name, function, args in host_jobs(seed):  # host.test_x.case
         if selector.startswith(name + "."):
             return [(name, function, args + (selector[len(name) + 1:],))]
-    if re.match(r"(host|tools|story|outside|broken|debug|bars|kernel)(\.|$)", selector):
+    if selector.split(".")[0] in {job[0].split(".")[0] for job in own}:
         raise Wrong(f"T={selector}: expected one of " + ", ".join(job[0] for job in own))
     env = dict(os.environ)
     env["FIRMWARE"] = env.get("FIRMWARE") or "pvh"  # the fast way in, unless asked
@@ -259,7 +295,7 @@ def soak_jobs(rounds, seed):
         name = f"soak.{i + 1}"
         machine = Machine(firmware="pvh", cpus=8, nodes=4, mem=2048)
         jobs.append((name, kernel_suite, (name, machine, "all", seed + i)))
-    return jobs + outside_jobs(seed, 20) + host_jobs(seed)
+    return jobs + outside_jobs(seed, 20) + host_jobs(seed) + explore_jobs(seed)
 
 
 def run_jobs(jobs):
