@@ -1,10 +1,10 @@
 """`make fuzz`: libFuzzer on every target of tests/host/fuzz/, TIME= seconds each.
 
-What is kept, in tests/host/fuzz/corpus/NAME/, is what `make test` replays: the smallest set of
+What is kept, in tests/host/fuzz/corpus/NAME/, is what `make test` replays: a small set of the
 inputs found so far that reaches all that any of them reaches, and beside it the hand-made ones
 ("seed-", tools/fuzz_seeds.py), those of real firmware ("real-") and what once broke a promise
-("found-"), which stay whatever they reach. A promise that breaks leaves its input in build/fuzz/crash-NAME-*, and the line to see it
-again is printed. T=NAME: only that target.
+("found-"), which stay whatever they reach. A promise that breaks leaves its input in
+build/fuzz/crash-NAME-*, and the line to see it again is printed. T=NAME: only that target.
 """
 import os
 import re
@@ -17,7 +17,7 @@ from machine import BUILD, ROOT, Wrong, main_guard, number
 
 CORPUS = "tests/host/fuzz/corpus"
 MAX_BYTES = 300 * 1024  # of all that is kept
-KEPT_NAMES = re.compile(r"(real|found)-")
+KEPT_NAMES = re.compile(r"(seed|real|found)-")
 # Of an input: as long as the largest hand-made one, since long ones are slow and many.
 MAX_LEN = {"acpi": 6144, "multiboot2": 2560, "pvh": 4608, "memmap": 1024, "cpio": 1024,
            "elf64": 2048, "words": 200}
@@ -46,9 +46,8 @@ def fuzz(target, seconds, seeds):
     kept = os.path.join(ROOT, CORPUS, target)
     os.makedirs(kept, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="limpid-fuzz-") as work:
-        new, least = os.path.join(work, "new"), os.path.join(work, "least")
+        new = os.path.join(work, "new")
         os.mkdir(new)
-        os.mkdir(least)
         ok, text = run(target, f"-max_total_time={seconds}", f"-max_len={MAX_LEN[target]}",
                        f"-artifact_prefix={BUILD}/fuzz/crash-{target}-", "-print_final_stats=1",
                        "-timeout=10", new, kept, seeds)
@@ -61,23 +60,34 @@ def fuzz(target, seconds, seeds):
             print(f"  again: {BUILD}/fuzz/fuzz_{target} {crash[1] if crash else ''}")
             print(f"  fixed: keep it as {CORPUS}/{target}/found-WHAT")
             return False
-        # Into an empty folder: what reaches nothing that a smaller one does not reach falls out.
-        ok, text = run(target, "-merge=1", "-use_counters=0", f"-max_len={MAX_LEN[target]}", least, kept, seeds, new)
-        if not ok or not files(least):
-            raise Wrong(f"{target}: -merge=1 failed\n{text[-2000:]}")
-        for name in files(kept):
-            if not KEPT_NAMES.match(name):
-                os.remove(os.path.join(kept, name))
         for name in files(seeds):
             shutil.copy(os.path.join(seeds, name), kept)
-        have = {read(os.path.join(kept, name)) for name in files(kept)}
-        for name in files(least):
-            path = os.path.join(least, name)
-            if read(path) not in have:
-                shutil.copy(path, os.path.join(kept, name[:12]))
+        merge(target, kept, new, os.path.join(work, "merged"))
     print(f"ok    {target:<10} {int(m[1]) if m else 0:>9} inputs tried, {len(files(kept))} kept, "
           f"{size_of(kept)} bytes")
     return True
+
+
+def merge(target, kept, new, merged):
+    """Adds to the kept ones what reaches something new. Where that has grown too large, begins
+    again from nothing: then only the smallest input for each thing that is reached stays."""
+    if size_of(kept) > MAX_BYTES // 3:
+        os.mkdir(merged)
+    else:
+        shutil.copytree(kept, merged)
+    ok, text = run(target, "-merge=1", "-use_counters=0", f"-max_len={MAX_LEN[target]}", merged,
+                   kept, new)
+    if not ok or not files(merged):
+        raise Wrong(f"{target}: -merge=1 failed\n{text[-2000:]}")
+    wanted = {read(os.path.join(merged, name)) for name in files(merged)}
+    for name in files(kept):
+        if not KEPT_NAMES.match(name) and read(os.path.join(kept, name)) not in wanted:
+            os.remove(os.path.join(kept, name))
+    have = {read(os.path.join(kept, name)) for name in files(kept)}
+    for name in files(merged):
+        path = os.path.join(merged, name)
+        if read(path) not in have:
+            shutil.copy(path, os.path.join(kept, name[:12]))
 
 
 def read(path):

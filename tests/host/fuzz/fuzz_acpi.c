@@ -142,10 +142,12 @@ static bool entry_place(const u8 *e, bool wide, struct place *p)
     *p = (struct place){0};
     switch (e[0]) {
     case 0:
+        if (e[1] < 16)
+            return false;
         p->is_cpu = true;
         p->id = e[3];
-        p->domain = e[2] + (wide && e[1] >= 16 ? (read_le32(e + 8) >> 8) * 256u : 0);
-        return e[1] >= 16 && e[4] & 1;
+        p->domain = e[2] + (wide ? (read_le32(e + 8) >> 8) * 256u : 0);
+        return e[4] & 1;
     case 1:
         if (e[1] < 40)
             return false;
@@ -198,8 +200,9 @@ static void srat_check(const struct phys_map *m)
 
 static u8 distance_want(const struct phys_map *m, unsigned a, unsigned b)
 {
-    u64 n = m ? read_le64(m->copy + 36) : 0, from = topo.node_domain[a], to = topo.node_domain[b];
-    if (topo.have_slit && from < n && to < n)
+    u64 n = m && topo.have_slit ? read_le64(m->copy + 36) : 0, from = topo.node_domain[a],
+        to = topo.node_domain[b];
+    if (from < n && to < n)
         return m->copy[44 + from * n + to];
     return a == b ? 10 : 20;
 }
