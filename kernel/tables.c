@@ -48,7 +48,7 @@ static void distances(unsigned from, unsigned first, unsigned n, char *buf, size
 {
     size_t at = 0;
     buf[0] = 0;
-    for (unsigned to = first; to < MIN(first + n, nr_nodes) && at + 5 < size; to++)
+    for (unsigned to = first; to < MIN(first + n, nr_nodes) && at + 5 <= size; to++)
         at += (size_t)snprintf(buf + at, size - at, " %u", topo->distance[from][to]);
 }
 

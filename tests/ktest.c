@@ -344,9 +344,9 @@ static bool choose(const char *selector)
         const char *comma = strchr(selector, ',');
         size_t n = comma ? (size_t)(comma - selector) : strlen(selector);
         if (!choose_one(selector, n)) {
-            log_line("# test=%.*s: no such suite or case. What there is: all, a suite, or", (int)n,
-                     selector);
             list_all();
+            log_line("# test=%.*s: no such suite or case; all, a suite and the above are", (int)n,
+                     selector);
             return false;
         }
         if (!comma)

@@ -1,10 +1,14 @@
-"""Bars that are measured: how long a boot takes, what metadata costs, what destroying costs.
+"""Bars that are measured: how long a boot takes, what metadata costs, what destroying costs, what
+a machine at rest costs.
 
 Times on a shared machine jump upwards, never downwards, so the best of a few boots counts. Each
 function gives what it saw as a sentence, or raises Unproven.
 """
+import os
 import re
+import time
 
+from console import Console, Lost
 from machine import Machine, Unproven, boot_to_text
 
 LIMIT = 90
@@ -14,6 +18,8 @@ BOOT_MS = 1000         # kernel entry to scheduler up, 4 CPUs, 2 GiB, TCG
 LARGE_TIMES = 2        # and at most so many times that at 64 GiB
 METADATA_MILLI = 500   # thousandths of a byte a frame
 DESTROY_RATIO = 100    # claim against eager, 256 MiB in blocks of 2 MiB
+REST_PERCENT = 10      # of one host CPU, for 255 CPUs that have nothing to do
+REST_SECONDS = 4
 
 
 def boot(mem, words):
@@ -66,3 +72,39 @@ def prove_destroy():
     if int(m[1]) < DESTROY_RATIO:
         raise Unproven(f"{m[0]}; expected at least {DESTROY_RATIO}")
     return m[0]
+
+
+def cpu_seconds(pid):
+    """What a process and its threads have had of the host's CPUs."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def prove_rest():
+    """All CPUs that there can be, nothing to do: what QEMU still takes of the host."""
+    machine = Machine(cpus=255, nodes=5, mem=512, firmware="pvh", words="console=plain run=zones")
+    try:
+        with Console(machine, LIMIT) as console:
+            console.prompt()  # run='s own, then the real one
+            console.prompt()
+            if "all free memory is clean" not in console.command("wait clean"):
+                raise Unproven(f"not clean:\n{console.text}")
+            asleep = re.search(r"every other CPU sleeps after (\d+) ms; 0 free frames are dirty",
+                               console.command("wait asleep"))
+            if not asleep:
+                raise Unproven(f"not asleep:\n{console.text}")
+            time.sleep(0.5)  # the one that asked goes to sleep, too
+            began, before = time.monotonic(), cpu_seconds(console.process.pid)
+            time.sleep(REST_SECONDS)
+            used = cpu_seconds(console.process.pid) - before
+            percent = 100 * used / (time.monotonic() - began)
+            up = find(r"kernel entry to scheduler up: (\d+) ms", console.text)[1]
+            find("on 5 nodes, 255 CPUs", console.text)
+            console.off()
+    except Lost as lost:
+        raise Unproven(f"{lost}\n{console.text}") from None
+    seen = f"255 CPUs up after {up} ms; at rest QEMU takes {percent:.1f}% of one host CPU"
+    if percent >= REST_PERCENT:
+        raise Unproven(f"{seen}, expected less than {REST_PERCENT}%")
+    return seen

@@ -28,6 +28,8 @@ OVMF = (
     "/usr/share/OVMF/OVMF_CODE.fd",
     "/usr/share/edk2/ovmf/OVMF_CODE.fd",
 )
+# MONITOR off: with it OVMF parks its CPUs in MWAIT, which under TCG never sleeps.
+MODEL = "max,-monitor"
 MIB = 1 << 20
 SPARSE_ABOVE = 4096  # MiB: beyond this the host's memory is not promised, only touched
 MAX_NODES = 64       # arch.h
@@ -67,14 +69,61 @@ def size_mib(name, text):
     return int(m[1]) << {"M": 0, "G": 10, "T": 20}[m[2].upper()]
 
 
+class Node:
+    """One node: MiB of memory and CPUs, either of which may be none."""
+
+    def __init__(self, mem=0, cpus=()):
+        self.mem, self.cpus = mem, list(cpus)
+
+
+def even_nodes(cpus, nodes, mem):
+    """An even number of MiB each, the first node takes the rest. CPUs evenly; with fewer CPUs than
+    nodes, the last nodes are memory only."""
+    each, with_cpus = mem // nodes // 2 * 2, min(nodes, cpus)
+    layout = []
+    for n in range(nodes):
+        share = range(n * cpus // with_cpus, (n + 1) * cpus // with_cpus) if n < with_cpus else ()
+        layout.append(Node(mem - each * (nodes - 1) if n == 0 else each, share))
+    return layout
+
+
+def ranges(cpus):
+    """[0, 1, 2, 5] as ["0-2", "5"]: how QEMU and the kernel write them."""
+    runs = []
+    for cpu in cpus:
+        if runs and runs[-1][1] == cpu - 1:
+            runs[-1][1] = cpu
+        else:
+            runs.append([cpu, cpu])
+    return [str(a) if a == b else f"{a}-{b}" for a, b in runs]
+
+
+def ring(nodes):
+    """Distances of nodes that are linked in a ring: {(from, to): distance}."""
+    hops = {(a, b): min(abs(a - b), nodes - abs(a - b))
+            for a in range(nodes) for b in range(nodes) if a != b}
+    return {pair: min(11 + 10 * n, 254) for pair, n in hops.items()}
+
+
 class Machine:
-    """What is wanted. Sizes in MiB."""
+    """What is wanted. Sizes in MiB. Nodes are even shares of cpus and mem, or what `layout` says;
+    a single even one is told to nobody (no SRAT)."""
 
     def __init__(self, cpus=4, nodes=2, mem=1024, firmware="bios", accel="tcg", words="",
-                 slit=True):
+                 slit=True, layout=None, distances=None, hmat=False, model=MODEL,
+                 options=""):
         self.cpus, self.nodes, self.mem = cpus, nodes, mem
+        if layout:
+            self.cpus, self.nodes = sum(len(n.cpus) for n in layout), len(layout)
+            self.mem = sum(n.mem for n in layout)
+        self.is_odd = bool(layout or distances or hmat or options) or model != MODEL
+        self.srat = bool(layout) or nodes > 1
+        self.layout = layout or even_nodes(self.cpus, self.nodes, self.mem)
+        # QEMU makes a SLIT only when told distances.
+        self.distances = distances or (ring(self.nodes) if slit and not layout else {})
+        self.hmat, self.model = hmat, model
+        self.options = options  # of the machine: ",name=value"
         self.firmware, self.accel, self.words = firmware, accel, words
-        self.slit = slit
         self.ram_dir = None  # a directory: RAM is files there, one a node (outside.py)
         self.gdb = False
         self.serial = "stdio"
@@ -93,12 +142,14 @@ class Machine:
             accel=one_of("ACCEL", get("ACCEL") or "tcg", ACCELS),
             words=get("APPEND"),
         )
+        if m.mem // m.nodes < 32:
+            raise Wrong(f"MEM={m.mem}M NODES={m.nodes}: expected at least 32M a node")
         m.gdb = flag("GDB", get("GDB"))
         return m
 
     def check(self):
-        if self.mem // self.nodes < 32:
-            raise Wrong(f"MEM={self.mem}M NODES={self.nodes}: expected at least 32M a node")
+        if not all(n.mem or n.cpus for n in self.layout):
+            raise Wrong("a node has neither memory nor a CPU")
         if self.mem > 960 * 1024:
             raise Wrong(f"MEM={self.mem}M: expected at most 960G (QEMU's 40 physical bits)")
         if any(c in self.words for c in "\n\r\0"):
@@ -113,20 +164,14 @@ class Machine:
         return (self.words + (" scrub=hold" if hold else "")).strip()
 
     def knobs(self):
-        """As one types them."""
+        """As one types them; empty if no knobs make this machine."""
+        if self.is_odd:
+            return ""
         return f"CPUS={self.cpus} NODES={self.nodes} MEM={self.mem}M FIRMWARE={self.firmware}"
 
-    def node_mem(self, node):
-        """MiB; an even number of MiB each, the first node takes the rest."""
-        each = self.mem // self.nodes // 2 * 2
-        return self.mem - each * (self.nodes - 1) if node == 0 else each
-
-    def node_cpus(self, node):
-        """Evenly; with fewer CPUs than nodes, the last nodes are memory only."""
-        nodes = min(self.nodes, self.cpus)
-        if node >= nodes:
-            return range(0)
-        return range(node * self.cpus // nodes, (node + 1) * self.cpus // nodes)
+    def distance(self, a, b):
+        """What the kernel should come to know: without a SLIT all others are 20 away."""
+        return 10 if a == b else self.distances.get((a, b), 20)
 
     def ram_object(self, node, mib):
         if self.ram_dir:
@@ -136,25 +181,35 @@ class Machine:
         sparse = ",reserve=off" if self.mem > SPARSE_ABOVE else ""
         return f"memory-backend-ram,id=ram{node},size={mib}M{sparse}"
 
+    def numa(self):
+        """The nodes in QEMU's words."""
+        c = []
+        for n, node in enumerate(self.layout):
+            text = f"node,nodeid={n}"
+            if node.mem:
+                c += ["-object", self.ram_object(n, node.mem)]
+                text += f",memdev=ram{n}"
+            c += ["-numa", text + "".join(f",cpus={cpu}" for cpu in ranges(node.cpus)) +
+                  (f",initiator={n}" if self.hmat and node.cpus else "")]
+        for (a, b), far in sorted(self.distances.items()):
+            c += ["-numa", f"dist,src={a},dst={b},val={far}"]
+        if self.hmat:  # the least that QEMU takes: how fast each CPU's node reaches each memory
+            for a, b in ((a, b) for a, x in enumerate(self.layout) if x.cpus
+                         for b, y in enumerate(self.layout) if y.mem):
+                to = f"hmat-lb,initiator={a},target={b},hierarchy=memory,data-type=access-"
+                c += ["-numa", f"{to}latency,latency={5 if a == b else 10}",
+                      "-numa", f"{to}bandwidth,bandwidth={200 if a == b else 100}M"]
+        return c
+
     def command(self):
         """QEMU's command line as a list."""
-        c = ["qemu-system-x86_64", "-machine", "q35", "-accel", self.accel]
-        # MONITOR off: with it OVMF parks its CPUs in MWAIT, which under TCG never sleeps.
-        c += ["-cpu", "max,-monitor", "-smp", str(self.cpus), "-m", f"{self.mem}M"]
-        if self.nodes == 1:
-            if self.ram_dir or self.mem > SPARSE_ABOVE:
-                c += ["-object", self.ram_object(0, self.mem), "-machine", "memory-backend=ram0"]
-        else:
-            for n in range(self.nodes):
-                c += ["-object", self.ram_object(n, self.node_mem(n))]
-                cpus = self.node_cpus(n)
-                c += ["-numa", f"node,nodeid={n},memdev=ram{n}" +
-                      (f",cpus={cpus[0]}-{cpus[-1]}" if cpus else "")]
-            if self.slit:  # QEMU makes a SLIT only when told distances: a ring of nodes
-                for a in range(self.nodes):
-                    for b in range(a):
-                        hops = min(a - b, self.nodes - (a - b))
-                        c += ["-numa", f"dist,src={a},dst={b},val={min(11 + 10 * hops, 254)}"]
+        c = ["qemu-system-x86_64", "-machine",
+             "q35" + self.options + (",hmat=on" if self.hmat else ""), "-accel", self.accel]
+        c += ["-cpu", self.model, "-smp", str(self.cpus), "-m", f"{self.mem}M"]
+        if self.srat:
+            c += self.numa()
+        elif self.ram_dir or self.mem > SPARSE_ABOVE:
+            c += ["-object", self.ram_object(0, self.mem), "-machine", "memory-backend=ram0"]
         c += ["-net", "none", "-display", "none", "-no-reboot",
               "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
         if self.serial == "terminal":  # Ctrl-A X ends QEMU, Ctrl-A H says what else there is

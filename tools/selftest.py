@@ -1,14 +1,20 @@
 """Tests of the tools themselves: a runner that cannot fail proves nothing.
 
-Each function test_*() is a case; an AssertionError fails it. Run by test.py.
+Each function test_*() is a case; an AssertionError fails it. Then the same with the real kernel,
+which goes wrong in every way there is (tests/suite_selftest.c): what the runner makes of it is
+compared with what it was. Run by test.py.
 """
 import os
+import re
+import subprocess
+import sys
 import tempfile
+from functools import partial
 
 import ktap
 import machine
 import outside
-from machine import Machine, Wrong
+from machine import BUILD, ROOT, Machine, Node, Unproven, Wrong
 
 GOOD = """KTAP version 1
 1..3
@@ -104,9 +110,24 @@ def test_knobs_refused_say_what_was_expected():
 def test_memory_and_cpus_are_all_given_out():
     for cpus, nodes, mem in ((1, 1, 64), (8, 4, 2048), (3, 5, 1000), (255, 64, 8192)):
         m = Machine(cpus=cpus, nodes=nodes, mem=mem)
-        assert sum(m.node_mem(n) for n in range(nodes)) == mem
-        assert sorted(c for n in range(nodes) for c in m.node_cpus(n)) == list(range(cpus))
-        assert 0 in m.node_cpus(0)
+        assert sum(n.mem for n in m.layout) == mem
+        assert sorted(c for n in m.layout for c in n.cpus) == list(range(cpus))
+        assert 0 in m.layout[0].cpus
+
+
+def test_layouts_are_told_as_they_are():
+    m = Machine(layout=[Node(64, [0, 2, 3]), Node(0, [1]), Node(32)], distances={(0, 1): 31})
+    line = " ".join(m.command())
+    assert (m.cpus, m.nodes, m.mem) == (4, 3, 96)
+    assert "node,nodeid=0,memdev=ram0,cpus=0,cpus=2-3 " in line, line
+    assert "node,nodeid=1,cpus=1 " in line and "node,nodeid=2,memdev=ram2 " in line, line
+    assert line.count("-numa dist") == 1 and m.distance(0, 1) == 31 and m.distance(1, 2) == 20
+    assert "reserve=off" in " ".join(Machine(nodes=1, mem=8192).command())
+    try:
+        Machine(layout=[Node(64, [0]), Node()])
+    except Wrong:
+        return
+    raise AssertionError("a node of nothing was taken")
 
 
 def test_words_reach_every_firmware():
@@ -142,3 +163,89 @@ def test_secrets_are_random_enough():
 
 
 CASES = [(name[5:], f) for name, f in sorted(globals().items()) if name.startswith("test_")]
+
+
+# ---- with the real kernel ------------------------------------------------------------------------
+HANG_LIMIT = 10  # seconds: time enough to get as far as the case
+
+
+class Silent(Machine):
+    """All goes well, and not a byte of it is heard."""
+
+    def command(self):
+        return [("null" if word == "stdio" else word) for word in super().command()]
+
+
+class Stopped(Machine):
+    """Nothing ever runs."""
+
+    def command(self):
+        return super().command() + ["-S"]
+
+
+# The selector, what it must come to (passed, failed, skipped), and what must be said of it. Where a
+# boot comes to its end, that all CPUs fell asleep with nothing dirty is one more result.
+BOOTS = {
+    "passes": ("selftest.passes", (2, 0, 0), []),
+    "fails": ("selftest.fails", (1, 1, 0),
+              ["^not ok selftest.fails$", "failed: two is 2, not three",
+               "again: make test T=selftest.fails SEED=7 CPUS=1"]),
+    "leaks": ("selftest.leaks", (1, 1, 0),
+              ["^not ok selftest.leaks$", "left behind: 1 frames more allocated"]),
+    "skips": ("selftest.skips", (1, 1, 1), ["^runner.skips: nothing-ran: "]),
+    "errs": ("selftest.errs", (0, 2, 0),
+             ["^not ok selftest.errs$", "left behind: 1 locks held", "^runner.errs: harness: ",
+              "^runner.errs: bailed out: "]),
+    "panics": ("selftest.panics", (0, 1, 0),
+               ["^runner.panics: panic: .* while selftest.panics ran$",
+                "PANIC: selftest: a case that panics",
+                "again: make test T=selftest.panics SEED=7 CPUS=1"]),
+    "hangs": ("selftest.hangs", (0, 1, 0),
+              ["^runner.hangs: hang: no end within the time limit while selftest.hangs ran$"]),
+    "triple-faults": ("selftest.triple_faults", (0, 1, 0),
+                      ["^runner.triple-faults: crash: .*status 0.* while selftest.triple_faults"]),
+    "leaves-early": ("selftest.leaves_early", (0, 1, 0),
+                     ["^runner.leaves-early: plan of 1 cases, 0 results while selftest.leaves_early"]),
+    "no-such-case": ("selftest.no_such_case", (0, 1, 0),
+                     ["^runner.no-such-case: nothing-ran: ", "no such suite or case"]),
+    "silent": ("selftest.passes", (0, 1, 0), ["^runner.silent: no KTAP in the serial output$"]),
+    "stopped": ("selftest.passes", (0, 1, 0),
+                ["^runner.stopped: hang: ", "^runner.stopped: no KTAP in the serial output$"]),
+}
+
+
+def prove_boot(kind, kernel_suite):
+    """One boot through the function that boots them all."""
+    selector, counts, said = BOOTS[kind]
+    make = {"silent": Silent, "stopped": Stopped}.get(kind, Machine)
+    machine = make(firmware="pvh", cpus=1, nodes=1, mem=64)
+    limit = {"hangs": HANG_LIMIT, "stopped": 3}.get(kind)
+    out = kernel_suite(f"runner.{kind}", machine, selector, 7, limit)
+    text = "\n".join(out.lines)
+    missing = [s for s in said if not re.search(s, text, re.M)]
+    if (out.passed, out.failed, out.skipped) != counts or missing:
+        raise Unproven(f"counted {out.passed} passed, {out.failed} failed, {out.skipped} skipped, "
+                       f"expected {counts}; not said: {missing}; said:\n{text}")
+    reasons = re.findall(rf"^runner.{kind}: (.*)$|^(not ok .*)$", text, re.M)
+    return "; ".join(a or b for a, b in reasons) or "passed"
+
+
+def prove_whole_runner():
+    """`make test T=...` itself: its exit status and its last line."""
+    for case, status, last in (("passes", 0, "2 passed, 0 failed"), ("fails", 1, "1 passed, 1 failed"),
+                               ("panics", 1, "0 passed, 1 failed"), ("nothing", 1, "0 passed, 1 failed")):
+        env = dict(os.environ, T=f"selftest.{case}", CPUS="1", NODES="1", MEM="64M", B=BUILD,
+                   SEED="3", FIRMWARE="pvh", APPEND="", DRYRUN="", GDB="")
+        run = subprocess.run([sys.executable, os.path.join(ROOT, "tools/test.py"), "all"], env=env,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                             stderr=subprocess.STDOUT, timeout=120, check=False)
+        if run.returncode != status or run.stdout.rstrip().split("\n")[-1] != last:
+            raise Unproven(f"T=selftest.{case}: status {run.returncode}, expected {status} and "
+                           f"`{last}`:\n{run.stdout}")
+    return "its status and its last line say so, too"
+
+
+def runner_jobs(proof, kernel_suite):
+    """For test.py: (name, function, arguments)."""
+    return [(f"runner.{kind}", proof, (f"runner.{kind}", partial(prove_boot, kind, kernel_suite)))
+            for kind in BOOTS] + [("runner.whole", proof, ("runner.whole", prove_whole_runner))]

@@ -218,6 +218,11 @@ def explore_jobs(seed):
     return [("explore." + name, explore, (name,)) for name in names]
 
 
+def host_source(program):
+    """tests/host/lib/test_cpio.c of build/host/lib/test_cpio."""
+    return os.path.join(ROOT, "tests", *program[len(BUILD) + 1:].split("/")) + ".c"
+
+
 # ---- what is run -----------------------------------------------------------------------------------
 def host_jobs(seed):
     return [("tools", tool_tests, ())] + [
@@ -342,18 +347,23 @@ def run_jobs(jobs):
 
 # ---- list ------------------------------------------------------------------------------------------
 def list_all():
-    """Suites and cases, read out of tests/*.c: no boot needed to know them."""
+    """Suites and cases, read out of tests/: no boot needed to know them."""
     for file in sorted(os.listdir(os.path.join(ROOT, "tests"))):
         if not file.endswith(".c"):
             continue
         with open(os.path.join(ROOT, "tests", file), encoding="utf-8") as f:
             source = f.read()
-        for suite, array in re.findall(r"KTEST_SUITE\(\s*(\w+),\s*(\w+)\s*\)", source):
+        for by_name, suite, array in re.findall(
+                r"KTEST_SUITE(_BY_NAME)?\(\s*(\w+),\s*(\w+)\s*\)", source):
             body = re.search(r"struct ktest " + array + r"\[\]\s*=\s*\{(.*?)\n\};", source, re.S)
             for case in re.findall(r"\{\s*(?:\.name\s*=\s*)?\"(\w+)\"", body[1] if body else ""):
-                print(f"{suite}.{case}")
-    for name, _, _ in everything(1):
+                print(f"{suite}.{case}" + ("  (goes wrong on purpose)" if by_name else ""))
+    for name, function, args in everything(1):
         print(name)
+        if function == host_program:
+            with open(host_source(args[0]), encoding="utf-8") as f:
+                for case in re.findall(r"^\s*RUN\((\w+)\);", f.read(), re.M):
+                    print(f"{name}.{case}")
     return 0
 
 
