@@ -52,7 +52,7 @@ ISO    := $(B)/limpid.iso
 .SUFFIXES:
 
 # ---- goals that people type --------------------------------------------------------------------
-.PHONY: help run test test-host soak iso explore fuzz list doctor fmt lint gdb clean images host-programs fuzz-programs
+.PHONY: help run test test-host soak iso explore fuzz fuzz-mm coverage mutants list doctor fmt lint gdb clean images host-programs fuzz-programs
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
@@ -80,7 +80,7 @@ test-host:
 soak:
 	$(NEED) python build hosted run uefi
 	@$(PY) tools/test.py --check
-	$(BUILD) images host-programs
+	$(BUILD) images host-programs $(B)/coverage/test_corpus_mm
 	@$(PY) tools/test.py soak
 
 ## make fuzz       libFuzzer on the parsers, TIME=60 seconds each; keeps what is new (T=acpi)
@@ -88,6 +88,24 @@ fuzz:
 	$(NEED) python hosted fuzz
 	$(BUILD) fuzz-programs
 	@$(PY) tools/fuzz.py
+
+## make fuzz-mm    libFuzzer on mm/, TIME=60 seconds; keeps what is new in its corpus
+fuzz-mm:
+	$(NEED) python hosted fuzz
+	$(BUILD) fuzz-mm-programs
+	@$(PY) tools/proofs.py fuzz
+
+## make coverage   which lines of mm/ that corpus reaches: 95%, and reasons for the others
+coverage:
+	$(NEED) python build hosted
+	$(BUILD) $(B)/coverage/test_corpus_mm
+	@$(PY) tools/proofs.py coverage
+
+## make mutants    mistakes made on purpose: each has to be found by a test (T=27: just that)
+mutants:
+	$(NEED) python build hosted
+	$(BUILD) host-programs
+	@$(PY) tools/mutants.py
 
 ## make explore    schedules of mm/ enumerated, then sampled; one that breaks a promise is printed
 ##                 (SCENARIO=name BOUND=3 SECONDS=2 SEED=1; SCHEDULE=... replays, STEPS=1: all)
@@ -272,6 +290,8 @@ $(B)/fuzz/fuzz_%: tests/host/fuzz/fuzz_%.c $(FUZZ:%=lib/%.c) $(wildcard lib/*.h 
 	@echo "  CLANG   $@"
 	$(Q)clang -std=gnu11 -O2 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
 	    -Wall -Wextra -Wshadow $(WERROR) -DFUZZ_ALONE -I. -o $@ $(filter %.c,$^)
+
+include tests/host/proofs.mk
 
 include tests/host/explore/explore.mk
 

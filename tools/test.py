@@ -23,6 +23,7 @@ import debug_test
 import ktap
 import odd_machines
 import outside
+import proofs
 import selftest
 from machine import BUILD, ROOT, Machine, Unproven, Wrong, boot_to_text, from_kernel, \
     main_guard, number, shell_line, with_symbols
@@ -191,9 +192,9 @@ def tool_tests():
 
 
 def host_programs():
-    """What the Makefile built: one program for each tests/host/{lib,mm,guest,fuzz,explore}/test_*.c."""
+    """What the Makefile built: one program for each tests/host/*/test_*.c."""
     found = []
-    for part in ("lib", "mm", "guest", "fuzz", "explore"):
+    for part in ("lib", "mm", "guest", "fuzz", "fuzz_mm", "explore"):
         folder = os.path.join(ROOT, "tests/host", part)
         for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
             if re.fullmatch(r"test_\w+\.c", file):
@@ -226,7 +227,8 @@ def host_source(program):
 # ---- what is run -----------------------------------------------------------------------------------
 def host_jobs(seed):
     return [("tools", tool_tests, ())] + [
-        ("host." + os.path.basename(p), host_program, (p, seed)) for p in host_programs()]
+        ("host." + os.path.basename(p), host_program, (p, seed))
+        for p in host_programs()] + proofs.jobs(proof, seed)
 
 
 def kernel_jobs(seed):
@@ -300,7 +302,8 @@ def soak_jobs(rounds, seed):
         name = f"soak.{i + 1}"
         machine = Machine(firmware="pvh", cpus=8, nodes=4, mem=2048)
         jobs.append((name, kernel_suite, (name, machine, "all", seed + i)))
-    return jobs + outside_jobs(seed, 20) + host_jobs(seed) + explore_jobs(seed)
+    return jobs + outside_jobs(seed, 20) + host_jobs(seed) + explore_jobs(seed) + \
+        proofs.soak_jobs(proof)
 
 
 def run_jobs(jobs):

@@ -157,7 +157,13 @@ static bool take(unsigned order, unsigned flags, unsigned node)
     me->spun = false;
     bool alone = me->nest_after == 0;
     unsigned retires_before = nr_retires;
-    pfn_t pfn = mm_take_counted(order, flags, node, &cleared);
+    pfn_t pfn = PFN_NONE;
+    if (order % 8 == 7) { /* the call that does not say */
+        pfn = mm_take(order, flags, node);
+        cleared = me->clears;
+    } else {
+        pfn = mm_take_counted(order, flags, node, &cleared);
+    }
     TRACE("  take order %u flags %u node %u: 0x%llx\n", order, flags, node,
           (unsigned long long)pfn);
     me->call = CALL_OTHER;
@@ -347,8 +353,10 @@ static void op_scrub(void)
         bool alone = me->nest_after == 0, may = mm_scrub_may(), hurry = need_resched();
         me->call = CALL_SCRUB;
         me->clears = 0;
+        u64 before = mm_cpu_scrubbed(cpu_id());
         bool did = mm_scrub_step();
         me->call = CALL_OTHER;
+        FUZZ_CHECK(mm_cpu_scrubbed(cpu_id()) - before == me->clears, "%u clears", me->clears);
         TRACE("  scrub: %d, %u clears\n", did, me->clears);
         FUZZ_CHECK(did == (me->clears > 0), "%u clears", me->clears);
         if (!alone)
@@ -357,6 +365,7 @@ static void op_scrub(void)
         FUZZ_CHECK(!hurry || me->clears <= 1, "P8: %u clears", me->clears);
         u64 at = mm_scrub_may_at();
         FUZZ_CHECK(at == 0 || at > time_ns(), "%llu", (unsigned long long)at);
+        FUZZ_CHECK(mm_clear_ns() < 1ULL << 50, "a frame takes days");
     }
 }
 
@@ -367,8 +376,8 @@ static void op_claim_open(void)
     unsigned cpu = cpu_id();
     be_idle();
     spin_lock(&z->lock);
-    bool may = !z->waiters && z->nr_dirty && mm_scrub_enabled();
-    claim_open[cpu] = may && claim_take_locked(z);
+    claim_open[cpu] = mm_scrub_enabled() && claim_take_locked(z);
+    FUZZ_CHECK(!claim_open[cpu] || z->waiters == 0, "rule 6: a claim behind a shut gate");
     spin_unlock(&z->lock);
     TRACE("  claim in zone %u: %d\n", z->index, claim_open[cpu]);
     if (!claim_open[cpu])
@@ -412,8 +421,11 @@ static unsigned claim_find(bool (*fits)(const struct zone *z))
     return NONE_CPU;
 }
 
+/* It looks at the gate after each clear. */
 static void close_of_cpu(unsigned cpu, unsigned clears)
 {
+    if (claim_of_cpu(cpu)->zone->waiters)
+        clears = MIN(clears, 1u);
     struct port_cpu mine = port_self;
     memset(&port_self, 0, sizeof(port_self));
     port_be_cpu(cpu);
@@ -563,6 +575,8 @@ static void misuse(unsigned how, pfn_t pfn, unsigned order)
     struct map512 map = map512_range((unsigned)(pfn % 512), MIN(4u, 512u - (unsigned)(pfn % 512)));
     if (how == 0)
         mm_free(pfn, order);
+    else if (how == 6)
+        mm_free(pfn, 0), mm_free(pfn, 0);
     else if (how == 1)
         mm_free_mask(ALIGN_DOWN(pfn, 512), &map);
     else if (how == 2)
@@ -580,10 +594,23 @@ static void misuse(unsigned how, pfn_t pfn, unsigned order)
     }
 }
 
+/* It panics, or mm/ has taken a free that it must not. */
+static void must_panic(unsigned how, pfn_t pfn, unsigned order)
+{
+    misusing = true;
+    if (setjmp(after_panic) == 0) {
+        misuse(how, pfn, order);
+        misusing = false;
+        FUZZ_CHECK(false, "misuse %u: pfn 0x%llx, order %u: no panic", how, (unsigned long long)pfn,
+                   order);
+    }
+    misusing = false;
+}
+
 /* True if it was one. */
 static bool op_misuse(void)
 {
-    unsigned b = input_byte(), how = b % 6, order = b >> 3;
+    unsigned b = input_byte(), how = b % 7, order = b >> 3;
     pfn_t pfn = input_pfn();
     order = order > ORDER_MAX ? 0 : order;
     if (how == 0) {
@@ -596,14 +623,7 @@ static bool op_misuse(void)
         return false;
     }
     TRACE("  misuse %u: pfn 0x%llx, order %u\n", how, (unsigned long long)pfn, order);
-    misusing = true;
-    if (setjmp(after_panic) == 0) {
-        misuse(how, pfn, order);
-        misusing = false;
-        FUZZ_CHECK(false, "misuse %u: pfn 0x%llx, order %u: no panic", how, (unsigned long long)pfn,
-                   order);
-    }
-    misusing = false;
+    must_panic(how, pfn, order);
     return true;
 }
 
@@ -702,12 +722,11 @@ static void on_relax(void)
         oracle_mark_away(AWAY_CLAIMS, false);
     }
     me->spun = true;
+    FUZZ_CHECK(claim_find(gate_is_shut) != NONE_CPU, "a taker waits, and nobody has a claim");
     event();
-    unsigned cpu = claim_find(gate_is_shut);
+    unsigned cpu = claim_find(gate_is_shut); /* the last one may have come back just now */
     if (cpu != NONE_CPU)
         close_of_cpu(cpu, input_byte() & 1);
-    else
-        FUZZ_CHECK(calls_open(CALL_TAKE) > 1, "a taker waits, and nobody has a claim");
 }
 
 /* All goes home: what was given back must be there, clean, and in one piece. */

@@ -340,6 +340,8 @@ void oracle_audit(bool contents)
                    cpus.scrubbed_takers_remote - cpu_before.scrubbed_takers_remote ==
                        i.scrubbed_takers_remote,
                "clears of CPUs and of zones");
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        FUZZ_CHECK(mm_cpu_state(cpu) == cpu_states[cpu], "the state of CPU %u", cpu);
     check_ages();
     oracle_walk(contents);
 }
