@@ -1,0 +1,509 @@
+/*
+ * Bells: no dirt is forgotten (P9). The idle loop, the ring, the gate, help, the limits.
+ *
+ * Node 0 has the zone, CPUS-1 CPUs that idle or run a thread, and two more that are always busy:
+ * F frees, T takes and may shut the gate. Node 1 has one CPU, the last, which helps. Each idle
+ * CPU is in sched/idle.c; the environment wakes threads (WAKES), which end or run for ever.
+ *
+ * All is finite but the idle loops. So every run comes to rest, with each CPU halted or in a
+ * thread that never ends; then the monitor asks: is there dirt that a halted CPU could scrub? A
+ * bell was lost if so.
+ *
+ * Stores stay in the store buffer of their CPU (F's dirt and unlock, T's gate and unlock, a CPU's
+ * state if it were a plain store) until they drain, at any time, or a full fence drains them;
+ * loads do not wait for them. So an unlock is no fence here, as on x86. A kick is pending until
+ * it is taken: by hlt, or before if interrupts are on.
+ *
+ * Switches: DROP_RULE_13 to DROP_RULE_15; DROP_RING_FENCE, DROP_SLEEP_FENCE, DROP_LEAVE_FENCE,
+ * DROP_SECOND_LOOK, DROP_STI_HLT; with RATE=1 DROP_ONE_LOOK, with LIMIT=1 DROP_HELPER_RINGS.
+ */
+#ifndef CPUS
+#define CPUS 2          /* with the last one, which is of node 1 */
+#endif
+#ifndef FREES
+#define FREES 2
+#endif
+#ifndef WAKES
+#define WAKES 1
+#endif
+#ifndef TAKES
+#define TAKES 1
+#endif
+#ifndef RATE
+#define RATE 0          /* a rate limit: after each claim the node is in debt for a while */
+#endif
+#ifndef LIMIT
+#define LIMIT 0         /* one scrubber at a time */
+#endif
+
+#define HELPER (CPUS - 1)
+#define HOME(c) ((c) != HELPER)
+#define NOBODY 9
+
+#define BUSY 0          /* enum cpu_state */
+#define AWAKE 1
+#define ASLEEP 2
+
+bit locked;             /* the zone's lock */
+byte nr_dirty;          /* (Z); read without the lock */
+byte waiters;           /* (Z)(a) */
+byte claims;            /* claims that are out */
+bit returned;           /* `returns` is not what T has seen */
+byte state[CPUS];
+bit need_resched[CPUS];
+bit kick[CPUS];         /* pending */
+bit stored[CPUS];       /* a thread has left dirt in this CPU's stores */
+bit debt;               /* policy_rate_free_at() has not come yet */
+bit armed[CPUS];        /* the timer of sleep_arm_idle() */
+
+/* Store buffers. */
+byte buffered_dirt;     /* F: dirt, then its unlock */
+bit buffered_drop;      /* T: waiters, then its unlock */
+byte buffered_state[CPUS]; /* 0 or the state + 1 */
+
+#if RATE
+#define RATE_FREE (!debt)
+#else
+#define RATE_FREE 1
+#endif
+#if LIMIT
+#define BELOW_LIMIT (claims < 1)
+#else
+#define BELOW_LIMIT 1
+#endif
+
+/* xchg(): everything before it is visible, and so is it. */
+inline state_xchg(c, s)
+{
+    buffered_state[c] = 0;
+    state[c] = s
+}
+
+/* bell_node_busy(0): state after state. */
+inline node_busy(c)
+{
+    r = 0;
+    yes = 1;
+    do
+    :: r < HELPER && yes -> atomic { yes = (state[r] == BUSY); r++ }
+    :: else -> r = 0; break
+    od
+}
+
+/* zone_to_scrub() for CPU c: may it claim? The words are read one after the other. */
+inline may_claim(c)
+{
+    yes = (nr_dirty != 0);
+    if
+    :: yes -> yes = (waiters == 0)
+    :: else
+    fi;
+    if
+    :: yes -> atomic { in_debt = debt; yes = BELOW_LIMIT && RATE_FREE }
+    :: else
+    fi;
+    if
+    :: yes && !HOME(c) -> node_busy(c)
+    :: else
+    fi
+}
+
+/* wake(): a CPU that was read ASLEEP, once. */
+inline wake(c, by)
+{
+    atomic {
+        if
+        :: state[c] == ASLEEP ->
+            state[c] = AWAKE;
+            kick[c] = 1;
+            printf("@%c mm/bell.c:wake | CPU %d is asleep: kicks it\n", by, c)
+        :: else -> printf("@%c mm/bell.c:wake | CPU %d has changed meanwhile\n", by, c)
+        fi
+    }
+}
+
+/* bell_ring() behind its look at nr_dirty and its fence; `me` is this CPU. */
+inline ring(me, by)
+{
+    r = 0;
+    awake = 0;
+    sleeper = NOBODY;
+    do
+    :: r < HELPER -> atomic {
+        awake = awake || (state[r] == AWAKE && r != me);
+        sleeper = (state[r] == ASLEEP -> r : sleeper);
+        r++ }
+    :: else -> r = 0; break
+    od;
+    if
+    :: atomic {
+        awake ->
+        awake = 0;
+        sleeper = NOBODY;
+        printf("@%c mm/bell.c:bell_ring | one is awake at home: it will look\n", by) }
+    :: !awake && sleeper != NOBODY -> wake(sleeper, by)
+    :: else ->
+#ifdef DROP_RULE_15
+        skip
+#else
+        /* home is busy: the nearest node that has somebody */
+        if
+        :: state[HELPER] == ASLEEP && me != HELPER -> wake(HELPER, by)
+        :: else -> printf("@%c mm/bell.c:bell_ring | nobody to ring\n", by)
+        fi
+#endif
+    fi;
+    sleeper = NOBODY
+}
+
+/* The idle loop of CPU c. */
+proctype idle(byte c)
+{
+    byte left, r, sleeper = NOBODY;
+    bit yes, awake, in_debt;
+
+loop:
+    if
+    :: need_resched[c] ->
+#ifdef DROP_LEAVE_FENCE
+        d_step {
+            !buffered_state[c] ->
+            buffered_state[c] = BUSY + 1;
+            printf("@%c sched/idle.c:idle_loop | a thread to run: state = BUSY, a plain store\n", 'B' + c)
+        }
+#else
+        d_step {
+            state_xchg(c, BUSY);
+            printf("@%c sched/idle.c:idle_loop | a thread to run: xchg(state, BUSY)\n", 'B' + c)
+        }
+#endif
+#ifndef DROP_RULE_14
+        if
+        :: atomic {
+            nr_dirty == 0 ->
+            printf("@%c mm/bell.c:mm_bell_pass_on | looks: no dirt\n", 'B' + c) }
+        :: atomic {
+            nr_dirty && !buffered_state[c] ->   /* and its full fence */
+            printf("@%c mm/bell.c:mm_bell_pass_on | looks: there is dirt\n", 'B' + c) }
+            ring(c, 'B' + c)
+        fi;
+#endif
+        atomic {
+            need_resched[c] = 0;
+            if
+            :: printf("@%c sched/runq.c:runq_schedule | runs a thread that never ends\n", 'B' + c) ->
+end_thread:     false
+            :: printf("@%c sched/runq.c:runq_schedule | runs the thread\n", 'B' + c)
+            :: stored[c] = 1;
+                printf("@%c mm/store.c:store_push | runs the thread; it frees into its CPU's stores\n", 'B' + c)
+            fi
+        }
+        atomic {
+            state_xchg(c, AWAKE);
+            printf("@%c sched/idle.c:idle_loop | the thread is gone: xchg(state, AWAKE)\n", 'B' + c);
+            goto loop
+        }
+    :: else
+    fi;
+
+    /* ---- mm_scrub_step() ---- */
+    may_claim(c);
+    if
+    :: yes ->
+        atomic {
+            !locked ->
+            yes = 0;
+            in_debt = 0;
+            if
+            :: nr_dirty && !waiters && BELOW_LIMIT && RATE_FREE ->
+                left = nr_dirty - 1;    /* clears one frame before its first look */
+                nr_dirty = 0;
+                claims++;
+                printf("@%c mm/claim.c:claim_take_locked | lock; claims the dirt; unlock\n", 'B' + c)
+            :: else -> goto flush
+            fi
+        }
+        do
+        :: left && !waiters && !need_resched[c] -> left--
+        :: left && (waiters || need_resched[c]) -> break
+        :: !left -> break
+        od;
+        atomic { d_step {
+            !locked ->
+            nr_dirty = nr_dirty + left;
+            printf("@%c mm/claim.c:claim_return_locked | lock; returns, %d still dirty; unlock\n", 'B' + c, left);
+            claims--;
+            left = 0;
+            returned = 1;
+            debt = RATE
+        } }
+#ifndef DROP_HELPER_RINGS
+        /* whoever is at home now may have looked while this claim was out */
+        if
+        :: atomic {
+            !HOME(c) && nr_dirty ->
+            printf("@%c mm/scrub.c:scrub_claim_step | has helped, leaves dirt: rings\n", 'B' + c) }
+            ring(c, 'B' + c)
+        :: else
+        fi;
+#endif
+        goto loop
+    :: else
+    fi;
+
+flush:
+    /* ---- mm_stores_flush(): the zone is that of node 0, whoever we are ---- */
+    if
+    :: stored[c] ->
+        atomic {
+            !locked ->
+            stored[c] = 0;
+            nr_dirty++;
+            printf("@%c mm/store.c:store_flush | lock; its stores into the maps; unlock; fence\n", 'B' + c)
+        }
+        if
+        :: HOME(c) /* awake and at home: will look */
+        :: else -> ring(c, 'B' + c)
+        fi
+    :: else
+    fi;
+
+    /*
+     * cli. From here on a kick stays pending. One that was sent before was taken while interrupts
+     * were on, or it is late, and then it ends the hlt.
+     */
+    atomic {
+        if
+        :: kick[c] -> kick[c] = 0
+        :: true
+        fi;
+#ifdef DROP_SLEEP_FENCE
+        !buffered_state[c];
+        buffered_state[c] = ASLEEP + 1;
+        printf("@%c sched/idle.c:idle_loop | cli; state = ASLEEP, a plain store\n", 'B' + c)
+#else
+        state_xchg(c, ASLEEP);
+        printf("@%c sched/idle.c:idle_loop | cli; xchg(state, ASLEEP)\n", 'B' + c)
+#endif
+    }
+#ifndef DROP_SECOND_LOOK
+    yes = need_resched[c];
+    if
+    :: !yes -> may_claim(c)
+    :: else
+    fi;
+    if
+    :: yes -> d_step {
+        yes = 0;
+        in_debt = 0;
+        state_xchg(c, AWAKE);
+        printf("@%c sched/idle.c:idle_loop | there is work: AWAKE; sti\n", 'B' + c)
+       }
+       goto loop
+    :: else
+    fi;
+#endif
+#if RATE
+    /* mm_scrub_may_at(): is the rate all that stands in the way? */
+#ifdef DROP_ONE_LOOK
+    in_debt = (nr_dirty != 0) && debt;
+#endif
+    if
+    :: in_debt && !HOME(c) -> node_busy(c)
+    :: else -> yes = 1
+    fi;
+    atomic { d_step {
+        armed[c] = yes && in_debt && debt;
+        kick[c] = kick[c] || (yes && in_debt && !debt); /* that time has come: the timer at once */
+        printf("@%c sched/sleep.c:sleep_arm_idle | timer for the rate: %d\n", 'B' + c, yes && in_debt);
+        yes = 0;
+        in_debt = 0
+    } }
+#endif
+#ifdef DROP_STI_HLT
+    atomic {
+        printf("@%c sched/idle.c:idle_loop | sti, and something else before hlt\n", 'B' + c);
+        if
+        :: kick[c] -> kick[c] = 0
+        :: true
+        fi
+    }
+#endif
+end_halted:
+    atomic {
+        kick[c] ->
+        kick[c] = 0;
+        armed[c] = 0;
+        printf("@%c sched/idle.c:idle_loop | sti; hlt, and a kick: wakes\n", 'B' + c)
+    }
+    atomic {
+        state_xchg(c, AWAKE);
+        printf("@%c sched/idle.c:idle_loop | xchg(state, AWAKE)\n", 'B' + c);
+        goto loop
+    }
+}
+
+/* A thread of node 0 that frees, on a CPU that is always busy. */
+proctype freeing()
+{
+    byte frees, r, sleeper = NOBODY;
+    bit awake;
+
+    do
+    :: frees < FREES ->
+        d_step {
+            !locked ->
+            locked = 1;
+            buffered_dirt = 1;
+            frees++;
+            printf("@A mm/free.c:free_mask | lock; dirt into the maps; unlock: all in the store buffer\n")
+        }
+#ifndef DROP_RING_FENCE
+        d_step {
+            !buffered_dirt ->
+            printf("@A mm/bell.c:bell_ring | full fence\n")
+        }
+#endif
+        if
+        :: nr_dirty == 0 && !buffered_dirt -> skip   /* gone already */
+        :: else -> ring(NOBODY, 'A')
+        fi
+    :: else -> break
+    od
+}
+
+/* A taker of node 0 that waits for a claim. */
+proctype taking()
+{
+    byte takes, r, sleeper = NOBODY;
+    bit awake;
+
+    do
+    :: takes < TAKES -> takes++;
+        if
+        :: atomic {
+            !locked && claims ->
+            returned = 0;
+            waiters++;
+            printf("@A mm/wait.c:gate_raise_locked | shuts the gate\n")
+           }
+        :: break
+        fi;
+        returned;
+        d_step {
+            !locked ->
+            locked = 1;
+            buffered_drop = 1;
+            printf("@A mm/wait.c:gate_drop_locked | lock; takes; opens the gate; unlock: in the store buffer\n")
+        }
+#ifndef DROP_RULE_13
+#ifndef DROP_RING_FENCE
+        !buffered_drop;
+#endif
+        if
+        :: nr_dirty == 0
+        :: else -> ring(NOBODY, 'A')
+        fi
+#endif
+    :: else -> break
+    od
+}
+
+/* Threads become ready. */
+proctype waker()
+{
+    byte wakes, c;
+
+    do
+    :: wakes < WAKES -> atomic {
+        wakes++;
+        if
+        :: c = 0
+        :: c = HELPER
+#if CPUS == 3
+        :: c = 1
+#endif
+        fi;
+        need_resched[c] = 1;
+        kick[c] = 1;
+        printf("@A sched/runq.c:runq_make_ready_locked | a thread for CPU %d: need_resched; kick\n", c);
+        c = 0 }
+    :: break
+    od
+}
+
+/* Store buffers drain; time passes. */
+proctype machine()
+{
+end:
+    do
+    :: d_step {
+        buffered_dirt ->
+        nr_dirty = nr_dirty + buffered_dirt;
+        buffered_dirt = 0;
+        locked = 0;
+        printf("@A mm/zone.h:zone_count | (the dirt and the unlock are visible)\n") }
+    :: d_step {
+        buffered_drop ->
+        waiters--;
+        buffered_drop = 0;
+        locked = 0;
+        printf("@A mm/wait.c:gate_drop_locked | (the open gate and the unlock are visible)\n") }
+#if defined(DROP_SLEEP_FENCE) || defined(DROP_LEAVE_FENCE)
+    :: d_step {
+        buffered_state[0] ->
+        state[0] = buffered_state[0] - 1;
+        buffered_state[0] = 0;
+        printf("@B mm/bell.c:mm_cpu_state_set | (its state is visible)\n") }
+    :: d_step {
+        buffered_state[1] ->
+        state[1] = buffered_state[1] - 1;
+        buffered_state[1] = 0;
+        printf("@C mm/bell.c:mm_cpu_state_set | (its state is visible)\n") }
+#endif
+#if RATE
+    :: d_step {
+        debt ->
+        debt = 0;
+        kick[0] = kick[0] || armed[0];
+        armed[0] = 0;
+        kick[1] = kick[1] || armed[1];
+        armed[1] = 0;
+        printf("@A mm/policy.c:policy_rate_free_at | (time passes: the rate is free again)\n") }
+#endif
+    od
+}
+
+/* At rest: is there dirt, and a CPU that may scrub it? Whoever is not BUSY now is halted. */
+proctype monitor()
+{
+    timeout ->
+    assert(!locked && waiters == 0 && claims == 0);
+#if CPUS == 3
+    assert(!(nr_dirty && (state[0] != BUSY || state[1] != BUSY)));  /* P9 no dirt is forgotten */
+    assert(!(nr_dirty && state[0] == BUSY && state[1] == BUSY && state[2] != BUSY)); /* P9, help */
+#else
+    assert(!(nr_dirty && state[0] != BUSY));                          /* P9 no dirt is forgotten */
+    assert(!(nr_dirty && state[0] == BUSY && state[1] != BUSY));      /* P9, help */
+#endif
+}
+
+init {
+    atomic {
+        state[0] = AWAKE;
+        state[1] = AWAKE;
+#if CPUS == 3
+        state[2] = AWAKE;
+#endif
+        run idle(0);
+        run idle(1);
+#if CPUS == 3
+        run idle(2);
+#endif
+        run freeing();
+        run taking();
+        run waker();
+        run machine();
+        run monitor()
+    }
+}
