@@ -1,0 +1,31 @@
+# The benchmarks of the hosted build, and the test of their baseline.
+#
+#   build/host/bench/bench          all rows (tests/host/bench/main.c)
+#   build/host/mm/test_classic      mm/classic/ under ASan and UBSan, with the other hosted tests
+
+.PHONY: bench-programs
+
+CLASSIC := mm/classic/classic.c mm/classic/classic_pcp.c
+$(B)/host/mm/test_classic: $(CLASSIC:%=$(B)/host/mm/%.o)
+
+# As the kernel is compiled, as far as that costs time or saves it; no sanitizer.
+BENCH_CFLAGS := -std=gnu11 -O2 -g -pthread -fno-omit-frame-pointer -fno-optimize-sibling-calls \
+                -fno-strict-aliasing -fno-stack-protector -fcf-protection=none -fno-pie -no-pie \
+                -Wall -Wextra -Wshadow $(WERROR) -Itests/host/bench -I.
+BENCH_MM     := $(filter-out tests/%,$(MM_SOURCES)) $(CLASSIC)
+BENCH        := $(wildcard tests/host/bench/*.c)
+BENCH_HOST   := $(BENCH_MM:%=$(B)/host/bench/%.o) $(BENCH:%=$(B)/host/bench/%.o)
+$(BENCH_MM:%=$(B)/host/bench/%.o): BENCH_CFLAGS += -mgeneral-regs-only -fno-builtin
+
+$(B)/host/bench/%.c.o: %.c tests/host/bench/bench.mk
+	@mkdir -p $(@D)
+	@echo "  BENCHCC $<"
+	$(Q)$(CC) $(BENCH_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/host/bench/bench: $(BENCH_HOST)
+	@echo "  BENCHLD $@"
+	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $^ -lm
+
+bench-programs: $(B)/host/bench/bench
+
+-include $(BENCH_HOST:.o=.d) $(CLASSIC:%=$(B)/host/mm/%.d)
