@@ -78,6 +78,21 @@ void ktest_skip(const char *fmt, ...)
     run.skipped = true;
 }
 
+bool ktest_has_mib(unsigned mib)
+{
+    struct mm_zone_info i;
+
+    for (unsigned node = 0; node < nr_nodes; node++) {
+        mm_node_info(node, &i);
+        if (i.frames && i.frames < mib * (MIB / FRAME_SIZE)) {
+            ktest_skip("wants %u MiB on a node, node %u has %lu", mib, node,
+                       (unsigned long)(i.frames * FRAME_SIZE / MIB));
+            return false;
+        }
+    }
+    return true;
+}
+
 /* splitmix64: its state only counts, so that threads can share it with one fetch_add. */
 static u64 mix(u64 z)
 {

@@ -54,6 +54,11 @@ void ktest_note(const char *fmt, ...) __printf_like(1, 2);
 /* Marks the running case as skipped, with the reason. */
 void ktest_skip(const char *fmt, ...) __printf_like(1, 2);
 /*
+ * True if every node that has memory has at least that much; otherwise the case is marked as
+ * skipped, and should return. For who takes large blocks.
+ */
+bool ktest_has_mib(unsigned mib);
+/*
  * Pseudo-random numbers from the boot's seed= word: the same seed, the same numbers for a case,
  * whichever cases run before it.
  */

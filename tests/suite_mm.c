@@ -31,9 +31,12 @@ static u64 unclean(void)
 static bool wait_clean(u64 seconds)
 {
     u64 end = time_ns() + seconds * 1000000000;
-    while (unclean() && time_ns() < end)
+    while (unclean()) {
+        if (time_ns() > end)
+            return false;
         thread_sleep(2000000);
-    return unclean() == 0;
+    }
+    return true; /* at that moment: the machine itself may free a stack in the next */
 }
 
 static void say(const char *line)
@@ -111,6 +114,8 @@ static void test_blocks_merge(void)
 static void test_no_clean_frame_is_scrubbed_again(void)
 {
     enum { N = 600 };
+    if (!ktest_has_mib(40))
+        return;
     CHECK(wait_clean(60));
     struct mm_zone_info before = total();
     pfn_t block = mm_take(11, TAKE_CLEAN, 0);

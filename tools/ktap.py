@@ -93,7 +93,7 @@ def parse(text):
         if m := BAIL.match(line):
             report.problems.append(f"bailed out: {m[1]}")
         elif m := BEGINS.match(line):
-            report.running = m[1]
+            report.running, notes = m[1], []
         elif m := NOTE.match(line):
             notes.append(m[1])
     for indent in sorted(levels, reverse=True):
