@@ -29,9 +29,9 @@ from machine import BUILD, ROOT, Machine, Unproven, Wrong, boot_to_text, from_ke
     main_guard, number, shell_line, with_symbols
 
 LOGS = os.path.join(ROOT, BUILD, "log")
-SUITE_LIMIT = 180  # seconds for one boot with tests
-STORY_LIMIT = 120
-HOST_LIMIT = 240
+SUITE_LIMIT = 360  # seconds for one boot with tests
+STORY_LIMIT = 180
+HOST_LIMIT = 400
 JOBS = min(2, os.cpu_count() or 1)  # boots at the same time
 TAIL = 25  # serial lines that are shown of a boot that died
 
