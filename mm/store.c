@@ -146,7 +146,7 @@ bool store_push(pfn_t pfn)
     unsigned nr = b->nr;
     if (likely(nr < BEHIND_MAX)) {
         if (nr == 0)
-            b->since = now_ms();
+            store_relaxed(&b->since, now_ms()); /* read by store_holds_older_locked() */
         b->pfn[nr] = pfn;
         store_release(&b->nr, nr + 1);
     }
@@ -355,25 +355,27 @@ void store_for_each_locked(const struct zone *z,
     owners_go();
 }
 
+/*
+ * Without stopping the owners, for every aged scrubber asks once a second. A store of z is filled
+ * and emptied under z's lock, so what it says of itself holds still. The buffer's age is that of
+ * its oldest frame, of whichever zone, and may be of the filling before: early is no harm.
+ */
 bool store_holds_older_locked(const struct zone *z, u32 age_ms)
 {
     u32 now = now_ms();
-    bool found = false;
     ASSERT(spin_held(&z->lock));
-    owners_stop();
-    for (unsigned cpu = 0; cpu < nr_cpus && !found; cpu++) {
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         const struct cpu_stores *cs = &stores[cpu];
-        if (cpu != cpu_id() && !load_relaxed(&cs->wanted))
-            continue;
         for (unsigned kind = 0; kind < NR_STORES; kind++) {
             const struct store *s = &cs->store[kind];
-            found = found || (s->zone == z && s->nr && !s->clean && now - s->since >= age_ms);
+            if (load_relaxed(&s->zone) == z && !s->clean && now - s->since >= age_ms)
+                return true;
         }
-        /* The buffer's age is that of its oldest frame, of whichever zone: early is no harm. */
-        found = found || (cs->behind.nr && now - cs->behind.since >= age_ms);
+        /* Acquire: pairs with the release in store_push(). */
+        if (load_acquire(&cs->behind.nr) && now - load_relaxed(&cs->behind.since) >= age_ms)
+            return true;
     }
-    owners_go();
-    return found;
+    return false;
 }
 
 /*
