@@ -22,7 +22,8 @@ SEED     ?=
 N        ?=
 V        ?=
 TIME     ?=
-export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B TIME
+QUICK    ?=
+export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B TIME QUICK
 export PYTHONDONTWRITEBYTECODE = 1
 
 # B=/tmp/mine builds and runs elsewhere.
@@ -52,7 +53,7 @@ ISO    := $(B)/limpid.iso
 .SUFFIXES:
 
 # ---- goals that people type --------------------------------------------------------------------
-.PHONY: help run test test-host soak iso explore fuzz fuzz-mm coverage mutants list doctor fmt lint gdb clean images host-programs fuzz-programs
+.PHONY: help run test test-host soak iso explore fuzz fuzz-mm coverage mutants bench-host list doctor fmt lint gdb clean images host-programs fuzz-programs
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
@@ -115,6 +116,13 @@ explore:
 	@$(B)/host/explore/test_explore $(if $(SCENARIO),$(SCENARIO)) $(if $(BOUND),bound=$(BOUND)) \
 	    $(if $(SECONDS),seconds=$(SECONDS)) $(if $(SEED),seed=$(SEED)) $(if $(STEPS),steps) \
 	    $(if $(SCHEDULE),schedule=$(SCHEDULE)) $(if $(filter list,$(T)),list)
+
+## make bench-host the speed of mm/ on this machine against its baselines (QUICK=1: in seconds)
+bench-host:
+	$(NEED) python build hosted
+	$(BUILD) bench-programs
+	@$(B)/host/bench/bench $(B)
+	@sh tests/host/bench/plot.sh $(B)
 
 ## make list       the suites and cases that T= takes
 list:
@@ -292,6 +300,8 @@ $(B)/fuzz/fuzz_%: tests/host/fuzz/fuzz_%.c $(FUZZ:%=lib/%.c) $(wildcard lib/*.h 
 	    -Wall -Wextra -Wshadow $(WERROR) -DFUZZ_ALONE -I. -o $@ $(filter %.c,$^)
 
 include tests/host/proofs.mk
+
+include tests/host/bench/bench.mk
 
 include tests/host/explore/explore.mk
 

@@ -33,9 +33,11 @@ double bench_sample(bench_work work, void *arg);
  * one, or -1 if either was descheduled.
  */
 double bench_sample_both(bench_work work, void *a, void *b);
-/* Runs work(arg) on CPU 1 until bench_stop() is set; returns when it is running. */
-void bench_start_other(bench_work work, void *arg);
-void bench_stop_other(void);
+/*
+ * work(arg) on CPU 0 while CPU 1 runs beside(NULL), which is to end when bench_stop() turns true;
+ * the nanoseconds of the first, or -1 if either was descheduled.
+ */
+double bench_sample_beside(bench_work work, void *arg, bench_work beside);
 bool bench_stop(void);
 
 struct bench_values {

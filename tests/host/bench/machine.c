@@ -171,63 +171,57 @@ static void *other_main(void *unused)
     for (;;) {
         struct stint s;
         sem_wait(&other.post);
-        if (other.begin)
-            line_up();
-        store_release(&other.running, 1);
+        line_up();
         stint_begin(&s);
         other.work(other.arg);
         other.ns = stint_end(&s);
         other.from = s.wall;
         other.to = s.wall + (u64)MAX(other.ns, 0);
-        store_release(&other.running, 0);
         sem_post(&other.done);
     }
     return NULL;
 }
 
-double bench_sample_both(bench_work work, void *a, void *b)
+/* Both at the line, then off; false if one did not come or lost its core meanwhile. */
+static bool run_both(bench_work work, void *a, bench_work work_b, void *b, struct stint *s,
+                     double *ns)
 {
-    struct stint s;
-    other.work = work;
+    other.work = work_b;
     other.arg = b;
     other.begin = host_ns(CLOCK_MONOTONIC) + 300000;
     store_relaxed(&other.there, 0);
+    store_relaxed(&other.stop, 0);
     sem_post(&other.post);
     line_up();
-    u32 together = load_acquire(&other.there);
-    stint_begin(&s);
+    bool together = load_acquire(&other.there) == 2;
+    stint_begin(s);
     work(a);
-    double ns = stint_end(&s);
+    *ns = stint_end(s);
+    store_release(&other.stop, 1);
+    store_relaxed(&bench_resched, work != work_b);
     while (sem_wait(&other.done) != 0)
         ;
-    if (together < 2 || ns < 0 || other.ns < 0)
+    store_relaxed(&bench_resched, 0);
+    return together && *ns >= 0 && other.ns >= 0;
+}
+
+double bench_sample_both(bench_work work, void *a, void *b)
+{
+    struct stint s;
+    double ns;
+    if (!run_both(work, a, work, b, &s, &ns))
         return -1;
     /* Side by side nearly all the time, or the one was not in the other's way. */
     u64 from = MAX(s.wall, other.from), to = MIN(s.wall + (u64)ns, other.to);
     double longer = MAX(ns, other.ns);
-    if (to < from || (double)(to - from) < 0.8 * longer)
-        return -1;
-    return longer;
+    return to < from || (double)(to - from) < 0.8 * longer ? -1 : longer;
 }
 
-void bench_start_other(bench_work work, void *arg)
+double bench_sample_beside(bench_work work, void *arg, bench_work beside)
 {
-    other.work = work;
-    other.arg = arg;
-    other.begin = 0;
-    store_relaxed(&other.stop, 0);
-    sem_post(&other.post);
-    while (!load_acquire(&other.running))
-        sched_yield();
-}
-
-void bench_stop_other(void)
-{
-    store_release(&other.stop, 1);
-    store_relaxed(&bench_resched, 1);
-    while (sem_wait(&other.done) != 0)
-        ;
-    store_relaxed(&bench_resched, 0);
+    struct stint s;
+    double ns;
+    return run_both(work, arg, beside, NULL, &s, &ns) ? ns : -1;
 }
 
 bool bench_stop(void)

@@ -137,7 +137,6 @@ enum { TAKES = 1500 };
 struct latency {
     unsigned order;
     u32 ticks[TAKES];
-    bool scrubbed;
 };
 
 static void latency_work(void *arg)
@@ -193,16 +192,9 @@ static void takes_beside(unsigned order, const char *name_50, const char *name_9
     for (unsigned turn = 0; time_ns() < end && (kept[0] < want || kept[1] < want); turn++) {
         bool beside = (turn & 3) == 1 || (turn & 3) == 2;
         ground_soil(&g);
-        if (beside)
-            bench_start_other(scrubber, NULL);
-        u64 before = mm_cpu_scrubbed(1), begun = time_ns();
-        double ns = bench_sample(latency_work, &l);
-        double frames = (double)(mm_cpu_scrubbed(1) - before);
-        double all = (double)(time_ns() - begun);
-        if (beside)
-            bench_stop_other();
-        /* The scrubber has to have run all the time: 300 ns a frame is half of its speed. */
-        if (ns < 0 || (beside && frames < all / 600))
+        double ns = beside ? bench_sample_beside(latency_work, &l, scrubber)
+                           : bench_sample(latency_work, &l);
+        if (ns < 0)
             continue;
         for (unsigned n = 0; n < TAKES; n++)
             values_add(beside ? &with : &without, ns_of(MAX(l.ticks[n] - clock, 0)));
@@ -346,10 +338,9 @@ static void rows_claimed(void)
         bool is_bare = (turn & 3) == 0 || (turn & 3) == 3;
         a.v = is_bare ? &bare : &claimed;
         unsigned kept = a.v->nr;
-        bench_start_other(is_bare ? streamer : pausing_scrubber, NULL);
-        if (bench_sample(is_bare ? trips_work : claimed_work, &a) < 0)
+        if (bench_sample_beside(is_bare ? trips_work : claimed_work, &a,
+                                is_bare ? streamer : pausing_scrubber) < 0)
             a.v->nr = kept;
-        bench_stop_other();
     }
     struct mm_zone_info z;
     mm_zone_info(0, &z);
