@@ -234,7 +234,7 @@ static void streamer(void *arg)
     }
 }
 
-enum { ASKS = 50 };
+enum { ASKS = 30 };
 
 struct asks {
     struct bench_values *v;
@@ -265,36 +265,36 @@ static void trips_work(void *arg)
     }
 }
 
-static u32 pause_asked, paused; /* (a) */
+static u32 pause_asked, pause_seen; /* (a) odd: the scrubber is to stand still; what it saw */
 
 static void pausing_scrubber(void *arg)
 {
     (void)arg;
     mm_cpu_state_set(CPU_AWAKE);
     while (!bench_stop()) {
-        if (load_acquire(&pause_asked)) {
-            store_release(&paused, 1);
+        u32 asked = load_acquire(&pause_asked);
+        store_release(&pause_seen, asked);
+        if (asked & 1)
             cpu_relax();
-            continue;
-        }
-        store_release(&paused, 0);
-        mm_scrub_step();
+        else
+            mm_scrub_step();
     }
-    store_release(&paused, 1);
     mm_cpu_state_set(CPU_BUSY);
 }
 
 /* The pageblock at `first` is all free memory, or some of it ours: all of it free and dirty. */
 static void soil_pageblock(pfn_t first)
 {
-    store_release(&pause_asked, 1);
-    while (!load_acquire(&paused))
+    u32 odd = load_relaxed(&pause_asked) + 1;
+    store_relaxed(&bench_resched, 1); /* no need to clear all of the claim first */
+    store_release(&pause_asked, odd);
+    while (load_acquire(&pause_seen) != odd)
         cpu_relax();
+    store_relaxed(&bench_resched, 0);
     while (mm_take(0, TAKE_ANY, 0) != PFN_NONE)
         ;
     mm_free(first, 9);
-    store_release(&paused, 0);
-    store_release(&pause_asked, 0);
+    store_release(&pause_asked, odd + 1);
 }
 
 /* All free memory is one pageblock, and that is claimed whenever we ask. */
