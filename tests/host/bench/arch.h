@@ -13,6 +13,12 @@
 #include "arch/x86_64/atomic.h"
 #include "arch/x86_64/clear.h"
 
+#ifdef BENCH_STEPS
+/* A turn of a spin is no step: how many there are is up to another CPU. */
+void steps_relax(void);
+#define cpu_relax steps_relax
+#endif
+
 #define MAX_CPUS  256
 #define MAX_NODES 64
 

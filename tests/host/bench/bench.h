@@ -22,6 +22,8 @@ void bench_boot(pfn_t start, pfn_t end);
 /* The calling thread plays this CPU from now on, on this core. */
 void bench_be_cpu(unsigned cpu);
 
+void bench_rest(unsigned ms);
+
 /* ---- samples ---- */
 
 typedef void (*bench_work)(void *arg);
@@ -82,6 +84,7 @@ void rows_blocks(void); /* takes and frees */
 void rows_aged(void);   /* what is left of large blocks */
 void rows_free(void);   /* freeing a dirty GiB, metadata */
 void rows_scrub(void);  /* scrubbing, and takers beside it */
+void rows_steps(void);  /* counted by tests/host/bench/steps.c, another program */
 
 /* ---- memsets: 2 MiB a piece ---- */
 

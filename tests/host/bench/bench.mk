@@ -1,6 +1,7 @@
 # The benchmarks of the hosted build, and the test of their baseline.
 #
 #   build/host/bench/bench          all rows (tests/host/bench/main.c)
+#   build/host/bench/steps          counts steps under a zone lock; the one above runs it
 #   build/host/mm/test_classic      mm/classic/ under ASan and UBSan, with the other hosted tests
 
 .PHONY: bench-programs
@@ -13,7 +14,7 @@ BENCH_CFLAGS := -std=gnu11 -O2 -g -pthread -fno-omit-frame-pointer -fno-optimize
                 -fno-strict-aliasing -fno-stack-protector -fcf-protection=none -fno-pie -no-pie \
                 -Wall -Wextra -Wshadow $(WERROR) -Itests/host/bench -I.
 BENCH_MM     := $(filter-out tests/%,$(MM_SOURCES)) $(CLASSIC)
-BENCH        := $(wildcard tests/host/bench/*.c)
+BENCH        := $(filter-out %/steps.c,$(wildcard tests/host/bench/*.c))
 BENCH_HOST   := $(BENCH_MM:%=$(B)/host/bench/%.o) $(BENCH:%=$(B)/host/bench/%.o)
 $(BENCH_MM:%=$(B)/host/bench/%.o): BENCH_CFLAGS += -mgeneral-regs-only -fno-builtin
 
@@ -26,6 +27,22 @@ $(B)/host/bench/bench: $(BENCH_HOST)
 	@echo "  BENCHLD $@"
 	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $^ -lm
 
-bench-programs: $(B)/host/bench/bench
+# Only mm/ and the maps it stands on are counted.
+STEPS_COUNTED := $(filter mm/% lib/map512.c,$(MM_SOURCES))
+STEPS_REST    := tests/host/bench/steps.c tests/host/bench/machine.c lib/errors.c
+STEPS_HOST    := $(STEPS_COUNTED:%=$(B)/host/steps/%.o) $(STEPS_REST:%=$(B)/host/steps/%.o)
+$(STEPS_COUNTED:%=$(B)/host/steps/%.o): STEPS_COUNT := -fsanitize-coverage=trace-pc
 
--include $(BENCH_HOST:.o=.d) $(CLASSIC:%=$(B)/host/mm/%.d)
+$(B)/host/steps/%.c.o: %.c tests/host/bench/bench.mk
+	@mkdir -p $(@D)
+	@echo "  BENCHCC $<"
+	$(Q)$(CC) $(BENCH_CFLAGS) -DBENCH_STEPS $(STEPS_COUNT) -MMD -MP -c -o $@ $<
+
+$(B)/host/bench/steps: $(STEPS_HOST)
+	@mkdir -p $(@D)
+	@echo "  BENCHLD $@"
+	$(Q)$(CC) $(BENCH_CFLAGS) -o $@ $^ -lm
+
+bench-programs: $(B)/host/bench/bench $(B)/host/bench/steps
+
+-include $(BENCH_HOST:.o=.d) $(STEPS_HOST:.o=.d) $(CLASSIC:%=$(B)/host/mm/%.d)

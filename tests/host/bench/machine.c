@@ -130,6 +130,11 @@ static void rest_until(u64 host_time)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }
 
+void bench_rest(unsigned ms)
+{
+    rest_until(host_ns(CLOCK_MONOTONIC) + ms * 1000000ULL);
+}
+
 double bench_sample(bench_work work, void *arg)
 {
     struct stint s;
@@ -235,7 +240,7 @@ void bench_be_cpu(unsigned cpu)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
+    CPU_SET(cpu % 2, &set);
     sched_setaffinity(0, sizeof(set), &set); /* fails on a host with one core: noted in main() */
     bench_self.id = cpu;
 }

@@ -123,6 +123,38 @@ unsigned rows_print(const char *directory)
     return missed;
 }
 
+/* What mm/ promises, in basic blocks, if it does. */
+#ifdef MM_LOCK_STEPS_MAX
+static const double steps_bound = MM_LOCK_STEPS_MAX;
+#else
+static const double steps_bound = 0;
+#endif
+
+/* The program beside this one. */
+static char steps_program[512];
+
+void rows_steps(void)
+{
+    char command[600], call[64], worst[64] = "";
+    static char of[128];
+    unsigned long long n, most = 0;
+    snprintf(command, sizeof(command), "'%s' %d", steps_program, bench_quick ? 1 : 8);
+    FILE *f = popen(command, "r");
+    while (f && fscanf(f, "%llu %63[^\n]", &n, call) == 2) {
+        fprintf(stderr, "  steps under a zone lock: %s: %llu\n", call, n);
+        if (n > most) {
+            most = n;
+            snprintf(worst, sizeof(worst), "%s", call);
+        }
+    }
+    if (!f || pclose(f) != 0)
+        panic("%s: failed", steps_program);
+    snprintf(of, sizeof(of), "seen in: %s; %s", worst,
+             steps_bound ? "the bound that mm/ states" : "mm/ states no bound");
+    row_add((struct row){"steps under a zone lock, most seen", (double)most, "steps",
+                         steps_bound ? steps_bound : NAN, of, BAR_AT_MOST, steps_bound ? 1 : 0});
+}
+
 int main(int argc, char **argv)
 {
     const char *directory = argc > 1 ? argv[1] : ".", *quick = getenv("QUICK");
@@ -130,8 +162,13 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } parts[] = {
-        {"blocks", rows_blocks}, {"aged", rows_aged}, {"free", rows_free}, {"scrub", rows_scrub}};
+    } parts[] = {{"blocks", rows_blocks},
+                 {"aged", rows_aged},
+                 {"free", rows_free},
+                 {"scrub", rows_scrub},
+                 {"steps", rows_steps}};
+    snprintf(steps_program, sizeof(steps_program), "%.*ssteps",
+             (int)(strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 - argv[0] : 0), argv[0]);
     bench_quick = quick && strcmp(quick, "1") == 0;
     if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
         fprintf(stderr, "bench: two cores are needed\n");
