@@ -27,6 +27,7 @@ fuzz clang clang
 fuzz /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a libclang-rt-dev
 lint clang-format clang-format
 gdb gdb gdb
+plot gnuplot gnuplot-nox
 LIST
 }
 
@@ -51,7 +52,7 @@ missing() {
 
 report() {
     lacking=0
-    for group in python build hosted run uefi fuzz lint gdb; do
+    for group in python build hosted run uefi fuzz lint gdb plot; do
         case $group in
         python) why="every make goal" ;;
         build) why="the kernel, the guests, the ISO" ;;
@@ -61,12 +62,15 @@ report() {
         fuzz) why="make fuzz" ;;
         lint) why="make lint, make fmt" ;;
         gdb) why="make gdb, make test" ;;
+        plot) why="the picture of make bench-host; it does without" ;;
         esac
         printf '%s: %s\n' "$group" "$why"
         while read -r of what package; do
             [ "$of" = "$group" ] || continue
             if have "$what"; then
                 printf '  there    %s\n' "$what"
+            elif [ "$group" = plot ]; then
+                printf '  not there, optional  %s (package %s)\n' "$what" "$package"
             else
                 printf '  MISSING  %s (package %s)\n' "$what" "$package"
                 lacking=1

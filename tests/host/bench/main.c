@@ -138,7 +138,7 @@ void rows_steps(void)
     char command[600], call[64], worst[64] = "";
     static char of[128];
     unsigned long long n, most = 0;
-    snprintf(command, sizeof(command), "'%s' %d", steps_program, bench_quick ? 1 : 8);
+    snprintf(command, sizeof(command), "'%s' %d", steps_program, bench_quick ? 1 : 5);
     FILE *f = popen(command, "r");
     while (f && fscanf(f, "%llu %63[^\n]", &n, call) == 2) {
         fprintf(stderr, "  steps under a zone lock: %s: %llu\n", call, n);
