@@ -140,7 +140,7 @@ void rows_free(void)
     mm_zone_info(0, &z);
     classic_info(&c);
     double limpid = (double)z.metadata_bytes / (double)z.frames;
-    row_add((struct row){"metadata", limpid, "bytes/frame", NAN, NULL, BAR_AT_MOST, 0.4});
+    row_add((struct row){"metadata", limpid, "B/frame", NAN, NULL, BAR_AT_MOST, 0.4});
     row_add((struct row){"  the textbook: metadata", (double)c.metadata_bytes / (double)c.frames,
-                         "bytes/frame", NAN, NULL, BAR_NONE, 0});
+                         "B/frame", NAN, NULL, BAR_NONE, 0});
 }
