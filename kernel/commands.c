@@ -206,8 +206,9 @@ static void wait_asleep(void)
     guests_wait_exiting();
     thread_reap_wait();
     if (rest_wait(ASLEEP_NS, &rest))
-        log_line("every other CPU sleeps after %lu ms; %lu free frames are dirty", MS_OF(rest.ns),
-                 rest.dirty);
+        log_line("every other CPU sleeps after %lu ms and dirt on %u nodes; %lu free frames are "
+                 "dirty",
+                 MS_OF(rest.ns), rest.freed, rest.dirty);
     else
         log_line("wait asleep: after %lu ms some CPU is not asleep yet", MS_OF(ASLEEP_NS));
 }

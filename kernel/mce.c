@@ -10,15 +10,13 @@
 #include "mm/mm.h"
 #include "sched/sched.h"
 
-#define LOOK_NS (3600 * 1000000000ULL) /* a note ends the sleep */
-
 static struct thread *mce_of_notes; /* (c) */
 
 static void mce_thread(void *arg)
 {
     pfn_t pfn;
     (void)arg;
-    for (;; thread_sleep(LOOK_NS)) {
+    for (;; thread_sleep(SLEEP_FOREVER)) { /* a note ends it */
         while (machine_check_next(&pfn)) {
             int error = mm_retire(pfn);
             log_line("machine check: pfn 0x%lx %s%s", (unsigned long)pfn,

@@ -1,22 +1,27 @@
 /*
  * See rest.h. Owns nothing.
  *
- * Why no time is measured to find forgotten dirt: who frees memory publishes AWAKE for the CPU
- * that it rings, so at no moment may there be claimable dirt with everybody asleep, however slow
- * the host is. The thread that looks runs on a CPU that is BUSY, which rings nobody and is not
- * rung. A CPU that goes to sleep publishes ASLEEP and looks once more; so a sample counts only if
- * it is the same many times in a row, with time for that look between.
+ * A lost bell hides easily: whoever wakes next, for whatever reason, looks for dirt before it
+ * sleeps again. So while we wait nothing may wake anybody: the thread that waits keeps its CPU
+ * BUSY, which rings and is rung by nobody, and the aged scrubbers are told that there is no bound.
+ * Then it frees a block on every node itself: of all the CPUs that sleep one has to wake for it.
+ *
+ * Dirt with everybody asleep may be seen for a moment, without a bell being lost: a CPU that goes
+ * to sleep publishes ASLEEP and looks once more, and the host may leave it lying in between. What
+ * stays so for LOST_NS is lost.
  *
  * Next: mm/bell.c, sched/idle.c.
  */
 #include "kernel/rest.h"
+#include "kernel/policy.h"
 #include "lib/printf.h"
 #include "mm/mm.h"
 #include "sched/sched.h"
 
-#define SAME    50                   /* samples in a row */
-#define GAP_NS  (200 * 1000ULL)      /* between them */
-#define STEP_NS (2 * 1000 * 1000ULL) /* one look while this CPU may scrub */
+#define SAME    20                          /* looks in a row that find everybody asleep */
+#define GAP_NS  (200 * 1000ULL)             /* between them */
+#define STEP_NS (2 * 1000 * 1000ULL)        /* one look while this CPU may scrub */
+#define LOST_NS (2 * 1000 * 1000 * 1000ULL) /* dirt, and for so long nobody moves */
 
 static bool rest_others_sleep(void)
 {
@@ -35,30 +40,60 @@ static bool rest_alone(void)
     return true;
 }
 
-static void rest_spin(u64 ns)
+static void rest_pause(bool alone)
 {
-    for (u64 end = time_ns() + ns; time_ns() < end;)
+    if (alone) { /* nobody else would scrub: let this one */
+        thread_sleep(STEP_NS);
+        return;
+    }
+    for (u64 end = time_ns() + GAP_NS; time_ns() < end;)
         cpu_relax();
 }
 
-bool rest_wait(u64 ns, struct rest *out)
+static u64 rest_dirty(void)
 {
-    u64 began = time_ns();
     struct mm_zone_info i;
-
-    for (unsigned same = 0; same < SAME;) {
-        if (time_ns() - began > ns)
-            return false;
-        same = rest_others_sleep() ? same + 1 : 0;
-        if (rest_alone()) /* nobody else would scrub: let this one */
-            thread_sleep(STEP_NS);
-        else
-            rest_spin(GAP_NS);
-    }
-    out->ns = time_ns() - began;
     mm_node_info(MM_ALL_NODES, &i);
-    out->dirty = i.dirty;
-    return true;
+    return i.dirty;
+}
+
+/* Until all others sleep and nothing is dirty, or will stay so. False: not before `end`. */
+static bool rest_settle(u64 end, u64 *dirty)
+{
+    bool alone = rest_alone();
+    u64 since = time_ns();
+
+    for (unsigned same = 0;;) {
+        u64 now = time_ns();
+        if (now > end)
+            return false;
+        if (!rest_others_sleep()) {
+            same = 0;
+            since = now;
+        } else if (++same >= SAME) {
+            *dirty = mm_scrub_enabled() ? rest_dirty() : 0;
+            if (*dirty == 0 || now - since > LOST_NS)
+                return true;
+        }
+        rest_pause(alone);
+    }
+}
+
+/* How many nodes had a block to take and to free. */
+static unsigned rest_make_dirt(void)
+{
+    unsigned nodes = 0;
+    for (unsigned node = 0; node < nr_nodes; node++) {
+        pfn_t pfn = PFN_NONE;
+        unsigned order = ORDER_PAGEBLOCK + 1;
+        while (pfn == PFN_NONE && order-- > 0)
+            pfn = mm_take(order, TAKE_ANY | TAKE_THIS_NODE, node);
+        if (pfn == PFN_NONE)
+            continue;
+        mm_free(pfn, order);
+        nodes++;
+    }
+    return nodes;
 }
 
 bool rest_is_limited(void)
@@ -68,34 +103,39 @@ bool rest_is_limited(void)
     return !mm_scrub_enabled() || p.rate_mib;
 }
 
+bool rest_wait(u64 ns, struct rest *out)
+{
+    struct mm_policy saved, p;
+    u64 began = time_ns();
+
+    *out = (struct rest){0};
+    mm_policy_get(&saved);
+    p = saved;
+    p.age_ms = 0;
+    policy_apply(&p);
+    bool slept = rest_settle(began + ns, &out->dirty);
+    if (slept && !rest_is_limited() && out->dirty == 0) {
+        out->freed = rest_make_dirt();
+        slept = rest_settle(began + ns, &out->dirty);
+    }
+    policy_apply(&saved);
+    out->ns = time_ns() - began;
+    return slept;
+}
+
 const char *rest_check(u64 ns)
 {
     static char text[100]; /* one thread rests at a time */
-    struct mm_zone_info i;
     struct rest rest;
-    u64 last = ~0ULL, progress = 0;
 
     if (!rest_wait(ns, &rest)) {
         snprintf(text, sizeof(text), "after %lu s some CPU is not asleep yet", ns / 1000000000);
         return text;
     }
-    if (rest.dirty && !rest_alone()) {
+    if (rest.dirty) {
         snprintf(text, sizeof(text), "every other CPU sleeps, and %lu frames are dirty",
                  rest.dirty);
         return text;
     }
-    /* What this CPU's own store keeps goes home when it sleeps. */
-    for (u64 now = progress = time_ns(); now - progress < ns; now = time_ns()) {
-        mm_node_info(MM_ALL_NODES, &i);
-        u64 left = i.dirty + i.stored_dirty + i.in_flight;
-        if (left == 0)
-            return NULL;
-        if (left < last) {
-            last = left;
-            progress = now;
-        }
-        thread_sleep(STEP_NS);
-    }
-    snprintf(text, sizeof(text), "%lu frames stay dirty", last);
-    return text;
+    return NULL;
 }

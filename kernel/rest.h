@@ -8,24 +8,22 @@
 #include "lib/base.h"
 
 struct rest {
-    u64 ns;    /* until every other CPU was asleep */
-    u64 dirty; /* frames in the maps that were dirty then: forgotten, unless scrubbing is limited */
+    u64 ns;         /* how long it took */
+    u64 dirty;      /* frames in the maps that are dirty and stay so: forgotten. 0 with scrub=off */
+    unsigned freed; /* nodes on which this CPU freed a block to wake somebody */
 };
 
 /*
- * Waits until every CPU but this one sleeps, at most `ns`. False: one still did not; then *out
- * is not set. This CPU stays busy, where there is another, so that it cannot be the one that
- * finds what a lost bell left behind. From a thread that nobody runs beside.
+ * Waits until every CPU but this one sleeps and nothing is dirty; frees a block on every node; and
+ * waits once more. At most `ns` in all. False: it did not come to that. From a thread that nobody
+ * runs beside.
  */
 bool rest_wait(u64 ns, struct rest *out);
 
 /* Idle scrubbing is off or has a rate: dirt that nobody may scrub now is not forgotten. */
 bool rest_is_limited(void);
 
-/*
- * rest_wait(), and then until nothing at all is dirty, stores included. NULL: so it was. Otherwise
- * what was wrong, in one line.
- */
+/* rest_wait(): NULL, or what was wrong, in one line. */
 const char *rest_check(u64 ns);
 
 #endif

@@ -63,10 +63,10 @@ static bool scrub_due_in_gig(struct zone *z, unsigned g, u32 age_ms, u32 *wait_m
     return claimed;
 }
 
-/* A second; less for short bounds. Without one for as long as may be: a new bound wakes it. */
+/* A second; less for short bounds. */
 u32 mm_aged_sleep_ms(u32 age_ms)
 {
-    return age_ms ? MIN(age_ms, 1000u) : MM_AGE_MS_MAX;
+    return MIN(age_ms, 1000u);
 }
 
 u64 mm_aged_step(unsigned node)
@@ -74,7 +74,9 @@ u64 mm_aged_step(unsigned node)
     struct mm_policy p;
     mm_policy_get(&p);
     u32 wait_ms = mm_aged_sleep_ms(p.age_ms);
-    if (p.age_ms == 0 || !mm_scrub_enabled())
+    if (p.age_ms == 0)
+        return ~0ULL;
+    if (!mm_scrub_enabled())
         return wait_ms * 1000000ULL;
     for (unsigned n = 0; n < mm_zone_count; n++) {
         struct zone *z = &mm_zones[n];

@@ -76,6 +76,7 @@ void thread_interrupt(struct thread *t);
 /* Lets others run. Thread context, no lock held, preemption on. */
 void sched_yield(void);
 /* Sleeps for at least ns; thread_interrupt() ends it early. */
+#define SLEEP_FOREVER (~0ULL) /* only thread_interrupt() ends it, and no timer is armed for it */
 void thread_sleep(u64 ns);
 
 /* Threads that wait for one thing. */

@@ -49,6 +49,17 @@ void sleep_expire_locked(struct runq *rq)
     sleep_arm_locked(rq);
 }
 
+static void sleep_insert_locked(struct runq *rq, struct thread *t, u64 deadline)
+{
+    struct list *pos = rq->sleepers.next;
+    while (pos != &rq->sleepers && container_of(pos, struct thread, sleep)->deadline <= deadline)
+        pos = pos->next;
+    t->deadline = deadline;
+    list_insert_before(pos, &t->sleep);
+    if (rq->sleepers.next == &t->sleep)
+        sleep_arm_locked(rq);
+}
+
 void thread_sleep(u64 ns)
 {
     struct thread *t = thread_self();
@@ -58,14 +69,8 @@ void thread_sleep(u64 ns)
     struct runq *rq = runq_this();
     bool irqs = spin_lock_irqsave(&rq->lock);
     if (!t->interrupted) {
-        t->deadline = time_ns() + ns;
-        struct list *pos = rq->sleepers.next;
-        while (pos != &rq->sleepers &&
-               container_of(pos, struct thread, sleep)->deadline <= t->deadline)
-            pos = pos->next;
-        list_insert_before(pos, &t->sleep);
-        if (rq->sleepers.next == &t->sleep)
-            sleep_arm_locked(rq);
+        if (ns != SLEEP_FOREVER)
+            sleep_insert_locked(rq, t, time_ns() + ns);
         t->state = THREAD_BLOCKED;
         runq_switch_locked(rq);
         list_remove(&t->sleep); /* still there if it was thread_interrupt() that woke us */

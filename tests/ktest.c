@@ -11,7 +11,6 @@
 #include "arch.h"
 #include "guest/guest.h"
 #include "kernel/accounting.h"
-#include "kernel/policy.h"
 #include "kernel/rest.h"
 #include "lib/log.h"
 #include "lib/printf.h"
@@ -370,25 +369,15 @@ static bool choose(const char *selector)
     }
 }
 
-/*
- * No boot may end with dirt and everybody asleep (P9). The aged scrubbers are told to keep out
- * of it: they would find, a second later, what a lost bell left behind.
- */
+/* No boot may end with dirt and everybody asleep (P9). */
 static void run_rest(unsigned number)
 {
-    struct mm_policy saved, p;
-
-    mm_policy_get(&saved);
     if (rest_is_limited()) {
         log_line("ok %u rest.no_dirt # SKIP idle CPUs may not scrub all they see", number);
         return;
     }
     log_line("# rest.no_dirt");
-    p = saved;
-    p.age_ms = 0;
-    policy_apply(&p);
     const char *wrong = rest_check(REST_NS);
-    policy_apply(&saved);
     if (wrong) {
         log_line("# %s", wrong);
         run.failed++;
