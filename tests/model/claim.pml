@@ -6,16 +6,18 @@
  * mask has bit f for frame f, as a map512 has.
  *
  * What one step is. All that a CPU does between lock and unlock is one step, if no word of it is
- * read without that lock: nobody could see a half of it. Pops and pushes take the store lock
- * alone, so a sweep is a step for each CPU that is swept, with the zone lock held meanwhile. Who
- * takes a frame clears and uses it in that same step: nobody else may touch it, which is what the
- * assertions are for. A lock is any order here; docs and progress.pml care about fairness.
+ * read without that lock: nobody could see a half of it. Pops and pushes take no lock. That they
+ * and a sweep keep out of each other's way is store.pml; here a sweep stops whoever stores
+ * anything and has it all in one step. One CPU is stopped, or passed by as empty, in a moment;
+ * with three takers the looks at one CPU and at the next are steps of their own.
+ * Who takes a frame clears and uses it in that same step: nobody else may touch it, which is what
+ * the assertions are for. A lock has no order here: progress.pml is about who comes first.
  *
  * A streaming clear goes into the write-combining buffer (`wc`); the sfence before the return
  * makes it visible. Without the fence it becomes visible at any time (process buffer).
  *
  * Switches: DROP_RULE_1 to DROP_RULE_9 leave out a rule of the protocol; DROP_CLEAR_FENCE,
- * DROP_RETIRE_SWEEP and DROP_SECOND_SWEEP what stands under no number.
+ * DROP_RETIRE_SWEEP and DROP_LOOK_AGAIN what stands under no number.
  *
  * Each step says what it does and for which function of the kernel it stands:
  * tests/model/run.py prints that as two columns, tools/proof_lint.py sees that the function is
@@ -67,7 +69,9 @@ byte claim[SCRUBBERS];  /* (Z) claim.mask */
 
 byte store[TAKERS];     /* one take store a CPU */
 bit store_clean[TAKERS];
+bit store_named[TAKERS]; /* store.zone is not NULL: also of an empty one, till its next refill */
 byte behind[TAKERS];    /* the write-behind buffer */
+byte stop[TAKERS]; /* cpu_stores.wanted; 2: its owner is known to be out */
 
 /* What is the case, whatever the maps say. */
 byte own[TAKERS];       /* allocated to this taker */
@@ -177,8 +181,62 @@ inline sweep(c, in)
     y = (behind[c] | (store_clean[c] -> 0 : store[c])) & in;
     store[c] = store[c] & ~(in);
     store_clean[c] = store_clean[c] && store[c];
+    store_named[c] = (store[c] != 0);
     behind[c] = behind[c] & ~(in);
     put(x, y, ALL)
+}
+
+#if TAKERS == 3
+#define STOP(c) stop[c] = (stop[c] -> 2 : 0)
+
+/*
+ * owners_stop(), by CPU t: marks whoever stores anything, then has all of those stopped at once.
+ * Meanwhile an owner that was passed by as empty may have pushed what it freed, and another have
+ * popped its last: so it looks again, until it finds nobody new.
+ */
+inline owners_stop()
+{
+    do
+    :: c < TAKERS -> d_step {
+        if
+        :: c != t && !stop[c] && (store_named[c] || behind[c]) ->
+            stop[c] = 1;
+            found = 1;
+            printf("@A%d mm/store.c:owners_stop | CPU %d stores something\n", t, c)
+        :: c != t && !stop[c] && !(store_named[c] || behind[c]) ->
+            printf("@A%d mm/store.c:owners_stop | CPU %d stores nothing\n", t, c)
+        :: else
+        fi;
+        c++ }
+    :: c == TAKERS && found -> d_step {
+        EACH_TAKER(STOP);
+        found = 0;
+#ifndef DROP_LOOK_AGAIN
+        c = 0;
+#endif
+        printf("@A%d mm/store.c:owners_stop | those have passed a fence, and are out\n", t) }
+    :: c == TAKERS && !found -> c = 0; break
+    od
+}
+#else
+#define STOP(c) stop[c] = 2
+#endif
+
+#define SWEPT(c, in) ((stop[c] == 2 || t == c) -> (store[c] | behind[c]) & (in) : 0)
+#define SWEEP_CPU(c) \
+    if \
+    :: stop[c] == 2 || t == c -> sweep(c, sweep_in) \
+    :: else \
+    fi; \
+    stop[c] = 0
+
+/* store_sweep_zone_locked() of each zone, store_sweep_end() */
+inline sweep_all(sweep_in)
+{
+    printf("@A%d mm/store.c:store_sweep_zone_locked | sweeps <%d> into the maps\n", t,
+           SWEPT(0, sweep_in) | SWEPT(1, sweep_in) | SWEPT(TAKERS - 1, sweep_in));
+    EACH_TAKER(SWEEP_CPU);
+    check()
 }
 
 #if ZONES == 2
@@ -234,7 +292,12 @@ inline done()
 proctype taker(byte t)
 {
     byte z, c;      /* which zone; which CPU's store, or which frame to retire */
-    bit again;      /* the second sweep */
+#if TAKERS == 3
+    bit found;      /* a sweep has found a CPU that stores something */
+#endif
+#ifdef DROP_RULE_8
+    bit would;
+#endif
 
 more:
     atomic {
@@ -245,7 +308,7 @@ more:
 #endif
 #if STORES
         :: d_step {
-            own[t] ->
+            own[t] && stop[t] != 2 ->
             x = LOWEST(own[t]);
             own[t] = own[t] & ~x;
             behind[t] = behind[t] | x;
@@ -254,7 +317,7 @@ more:
            }
            goto more
         :: d_step {
-            ((behind[t] | store[t]) & ZONE(0)) && !locked[0] ->
+            ((behind[t] | store[t]) & ZONE(0)) && !locked[0] && stop[t] != 2 ->
             printf("@A%d mm/store.c:store_flush | lock; its stores <%d> into the maps; unlock\n",
                    t, (store[t] | behind[t]) & ZONE(0));
             sweep(t, ZONE(0));
@@ -263,7 +326,7 @@ more:
            goto more
 #if ZONES == 2
         :: d_step {
-            ((behind[t] | store[t]) & ZONE(1)) && !locked[1] ->
+            ((behind[t] | store[t]) & ZONE(1)) && !locked[1] && stop[t] != 2 ->
             printf("@A%d mm/store.c:store_flush | lock; its stores <%d> into the maps; unlock\n",
                    t, (store[t] | behind[t]) & ZONE(1));
             sweep(t, ZONE(1));
@@ -313,32 +376,16 @@ retiring:
     }
     d_step {
         !locked[z] ->
-        locked[z] = 1;
-        printf("@A%d mm/retire.c:mm_retire | lock; frame <%d> is bad\n", t, c)
-    }
+        printf("@A%d mm/retire.c:retire_locked | lock; notes that <%d> is bad; unlock\n", t, c);
 #if STORES && !defined(DROP_RETIRE_SWEEP)
-    d_step {
-        printf("@A%d mm/store.c:store_sweep_cpu_locked | sweeps <%d> of CPU 0\n", t,
-               (store[0] | behind[0]) & ZONE(z));
-        sweep(0, ZONE(z));
-        check()
-    }
-    d_step {
-        printf("@A%d mm/store.c:store_sweep_cpu_locked | sweeps <%d> of CPU 1\n", t,
-               (store[1] | behind[1]) & ZONE(z));
-        sweep(1, ZONE(z));
-        check()
-    }
+        EACH_TAKER(STOP);
+        sweep_all(ZONE(z));
 #endif
-    d_step {
         bad = c;
         retired = retired | (free & bad);
         free = free & ~bad;
         dirty = dirty & free;
-        printf("@A%d mm/retire.c:retire_locked | notes <%d>; retired at once: <%d>; unlock\n",
-               t, c, retired);
         c = 0;
-        locked[z] = 0;
         z = 0;
         check()
     }
@@ -373,7 +420,7 @@ refilling:
      */
     atomic {
         d_step {
-            !locked[((free & ZONE(0)) -> 0 : ZONES - 1)] ->
+            stop[t] != 2 && !locked[((free & ZONE(0)) -> 0 : ZONES - 1)] ->
             z = ((free & ZONE(0)) -> 0 : ZONES - 1);
             y = (waiters[z] -> 0 : free & ZONE(z));
             x = y & ~dirty & 3;
@@ -389,6 +436,7 @@ refilling:
             printf("@A%d mm/take.c:store_refill | lock; <%d> out of the maps; unlock\n", t, x);
 #else
             store[t] = x;
+            store_named[t] = (x != 0);
             printf("@A%d mm/take.c:store_refill | lock; <%d> from the maps into its store; unlock\n",
                    t, x);
 #endif
@@ -398,7 +446,9 @@ refilling:
     }
     atomic {
         d_step {
+            stop[t] != 2 ->
             store[t] = moving[t];
+            store_named[t] = (store[t] != 0);
             moving[t] = 0;
             printf("@A%d mm/store.c:store_fill_locked | <%d> into its store\n", t, store[t]);
             check()
@@ -413,6 +463,7 @@ refilling:
 popping:
     atomic {
         d_step {
+            stop[t] != 2 ->
             x = LOWEST(store[t]);
             y = (store_clean[t] -> 0 : x)
         }
@@ -470,34 +521,23 @@ preferring:
     atomic { d_step { deciding[t] = 1; check() } }
     do
     :: z < ZONES && (allowed[t] & ZONE(z)) ->
-        d_step {
-            !locked[z] ->
-            locked[z] = 1;
-            printf("@A%d mm/wait.c:lock_allowed | locks zone %d alone\n", t, z)
-        }
-#if STORES
-        do
-        :: c < TAKERS -> d_step {
-            printf("@A%d mm/store.c:store_sweep_cpu_locked | sweeps <%d> of CPU %d\n", t,
-                   (store[c] | behind[c]) & ZONE(z), c);
-            sweep(c, ZONE(z));
-            check();
-            c++ }
-        :: c == TAKERS -> c = 0; break
-        od;
-#endif
         atomic {
             d_step {
+                !locked[z] ->
+                printf("@A%d mm/wait.c:lock_allowed | locks zone %d alone\n", t, z);
+#if STORES
+                EACH_TAKER(STOP);
+                sweep_all(ZONE(z));
+#endif
                 look(wanted[t], ZONE(z));
-                locked[z] = 0;
-                again = again || HAS((free | CLAIMED) & ~bad & ZONE(z), wanted[t]);
+                would = would || HAS((free | CLAIMED) & ~bad & ZONE(z), wanted[t]);
                 z++
             }
             if
             :: x -> d_step {
                 printf("@A%d mm/wait.c:take_locked | takes <%d>; unlock\n", t, x);
                 take();
-                again = 0;
+                would = 0;
                 z = 0;
                 done()
                }
@@ -511,46 +551,52 @@ preferring:
     atomic { d_step {
         /* What could be waited for is not what this is about. */
         if
-        :: !again ->
+        :: !would ->
             printf("@A%d mm/wait.c:take_decide | fails\n", t);
             assert(none[t])     /* P4 scrubbing hides nothing */
         :: else
         fi;
-        again = 0;
+        would = 0;
         done()
     } }
     goto more;
 #endif
 
 locking:
-    do
-    :: z < ZONES && (allowed[t] & ZONE(z)) -> d_step {
+#if ZONES == 2
+    if
+    :: allowed[t] == ALL -> d_step {
+        !locked[0] ->
+        locked[0] = 1;
+        printf("@A%d mm/wait.c:lock_allowed | locks zone 0\n", t);
+        z = 1 }
+    :: else
+    fi;
+#endif
+#if TAKERS == 3
+    atomic { d_step {
         !locked[z] ->
         locked[z] = 1;
         printf("@A%d mm/wait.c:lock_allowed | locks zone %d\n", t, z);
-        z++;
-        if
-        :: z == ZONES || !(allowed[t] & ZONE(z)) -> deciding[t] = 1; check()
-        :: else
-        fi }
-    :: z < ZONES && !(allowed[t] & ZONE(z)) -> z++
-    :: z == ZONES -> z = 0; break
-    od;
-sweeping:
-#if STORES && !defined(DROP_RULE_1)
-    do
-    :: z < ZONES && (allowed[t] & ZONE(z)) -> d_step {
-        printf("@A%d mm/store.c:store_sweep_cpu_locked | sweeps <%d> of CPU %d\n", t,
-               (store[c] | behind[c]) & ZONE(z), c);
-        sweep(c, ZONE(z));
-        check();
-        z = (c == TAKERS - 1 -> z + 1 : z);
-        c = (c == TAKERS - 1 -> 0 : c + 1) }
-    :: z < ZONES && !(allowed[t] & ZONE(z)) -> z++
-    :: z == ZONES -> z = 0; break
-    od;
+        deciding[t] = 1;
+        check()
+    } }
+    owners_stop();
 #endif
     atomic {
+        d_step {
+#if TAKERS != 3
+            !locked[z] ->
+            printf("@A%d mm/wait.c:lock_allowed | locks zone %d\n", t, z);
+            deciding[t] = 1;
+            check();
+            EACH_TAKER(STOP);
+#endif
+#if STORES && !defined(DROP_RULE_1)
+            sweep_all(allowed[t]);
+#endif
+            z = 0
+        }
         d_step { look(wanted[t], allowed[t]) }
         if
         :: x -> d_step {
@@ -561,17 +607,10 @@ sweeping:
             :: else
             fi;
             EACH_ALLOWED(UNLOCK);
-            again = 0;
             done()
            }
            goto more
-#if STORES && !defined(DROP_SECOND_SWEEP)
-        :: !x && !again -> again = 1; goto sweeping
-        :: !x && again ->
-#else
-        :: else ->
-#endif
-            again = 0
+        :: else
         fi;
         if
 #ifdef DROP_RULE_7
