@@ -68,11 +68,16 @@ static void stack_make(unsigned cpu)
 /* ---- the end of an execution ---- */
 
 static jmp_buf checks_out;
+static bool checking; /* between an execution and the end of its checks: checks_out is good */
 static enum outcome outcome;
 
 static void leave(enum outcome how)
 {
     outcome = how;
+    if (!engine.running && !checking) {
+        fprintf(stderr, "%s: %s\n", scenario ? scenario->name : "explore", engine.why);
+        exit(2);
+    }
     if (!engine.running)
         longjmp(checks_out, 1);
     void *unused;
@@ -372,12 +377,6 @@ static void put_pristine(void)
     memcpy(__start_mm_bss, bss, bss_bytes);
 }
 
-static void fatal(const char *what)
-{
-    fprintf(stderr, "%s: %s: %s\n", scenario->name, what, engine.why);
-    exit(2);
-}
-
 void engine_prepare(const struct scenario *s)
 {
     scenario = s;
@@ -388,7 +387,7 @@ void engine_prepare(const struct scenario *s)
         explore_memory = mmap(NULL, (size_t)PFN_END * FRAME_SIZE, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (explore_memory == MAP_FAILED)
-        fatal("no address space");
+        broke("no address space");
     nr_cpus = s->cpus;
     nr_nodes = s->nodes;
     memset(&world, 0, sizeof(world));
@@ -397,13 +396,11 @@ void engine_prepare(const struct scenario *s)
         world.cpu[n].id = n;
     self = &world.cpu[0];
     memory_reset();
-    if (setjmp(checks_out))
-        fatal("setup");
     struct mm_config cfg = {.nr_nodes = s->nodes, .range = s->range, .zone_gib = s->zone_gib};
     while (cfg.nr_ranges < RANGES_MAX && s->range[cfg.nr_ranges].end)
         cfg.nr_ranges++;
     if (mm_init(&cfg) != 0)
-        fatal("mm_init");
+        broke("mm_init() fails");
     oracle_reset(s);
     mm_cpu_state_set(CPU_BUSY); /* as it is already: to learn where it stands */
     engine.states = memory_last_locked();
@@ -427,6 +424,7 @@ enum outcome engine_run(void)
             world.cpu[n].state = VCPU_DONE;
     }
     /* Decided out here: the first decision, like any, may find that nothing follows. */
+    checking = true;
     if (setjmp(checks_out) == 0) {
         self = decide(NULL);
         engine.running = true;
@@ -435,6 +433,6 @@ enum outcome engine_run(void)
         if (outcome == RAN)
             oracle_at_rest();
     }
-    engine.running = false;
+    engine.running = checking = false;
     return outcome;
 }

@@ -129,7 +129,6 @@ struct scenario {
     void (*script[MAX_CPUS])(void);  /* what each CPU does; NULL: nothing */
     void (*threads[MAX_CPUS])(void); /* what runs when the idle loop of that CPU gives way */
     void (*at_end)(void);            /* more checks, when all is at rest */
-    bool calm_stores;                /* no store stays in a buffer: for scenarios of many CPUs */
     unsigned quiet_clears;           /* clears of one CPU after so many are no switch points */
 };
 
@@ -211,6 +210,7 @@ struct limits {
     double seconds; /* for one scenario, both parts */
     u64 executions; /* sampled, at most */
     u64 seed;
+    bool uncut;           /* do not cut off states that were seen before: slow */
     const char *schedule; /* replay this one only */
     bool all_steps;       /* of a schedule are printed, not only those that meet others */
 };

@@ -172,7 +172,7 @@ static void keep_or_drain(void)
 {
     static const u8 cost[2] = {0, 1};
     bool kept = self->nr_buffered > 1; /* behind one that stays */
-    if (!kept && engine.running && !scenario->calm_stores)
+    if (!kept && engine.running)
         kept = search_choose(2, cost, hash_mix(self->id, 2)) == 1;
     if (!kept) {
         memory_drain(self);

@@ -123,6 +123,31 @@ const struct scenario scenario_wake = {
     .at_end = check_no_dirt,
 };
 
+/* ---- retiring ---- */
+
+static void retire_setup(void)
+{
+    do_take(1, TAKE_ANY, 0);
+    do_free(8, 0); /* dirty, and in the buffer of CPU 0 */
+}
+
+static void retire_ninth(void)
+{
+    do_retire(9);
+}
+
+const struct scenario scenario_retire_bell = {
+    .name = "retire_bell",
+    .about = "a retire sweeps a store: its dirt is rung for",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"retires frame 9", "idle loop"},
+    .setup = retire_setup,
+    .script = {retire_ninth, idle},
+    .at_end = check_no_dirt,
+};
+
 /* ---- help ---- */
 
 const struct scenario scenario_far_bell = {

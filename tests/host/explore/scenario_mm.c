@@ -244,54 +244,32 @@ const struct scenario scenario_zones_scrub = {
     .script = {take_anywhere, free_home_take_far, scrub_twice},
 };
 
-/*
- * A frame is free at every moment, now here, now there, and the taker looks four times: at home
- * and far before the decision, at home and far when zones decide one after the other.
- */
-static void flips_setup(void)
+static void far_store_setup(void)
 {
     scrub_everything();
-    play_cpu(2);
+    play_cpu(1);
     scrub_everything();
-    do_take(1, TAKE_CLEAN | TAKE_THIS_NODE, 0); /* 8 and 9 */
-    do_take(1, TAKE_CLEAN | TAKE_THIS_NODE, 1); /* 512 and 513 */
-    own(8, 1, 1);
-    own(513, 1, 2);
-    own(9, 1, 3);
-    own(512, 1, 0);
-    play_cpu(0);
-    free_one(512);
+    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 0); /* 8 */
+    do_take(0, TAKE_CLEAN, 1);                  /* 512; 513 stays in the store of CPU 1 */
 }
 
-static void flip_first(void)
+/* Gives back frame 8 of node 0, then pops frame 513 of its own. */
+static void free_far_pop_home(void)
 {
     free_one(8);
-    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 1);
+    do_take(0, TAKE_CLEAN, 1);
 }
 
-static void flip_second(void)
-{
-    free_one(513);
-    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 0);
-}
-
-static void flip_third(void)
-{
-    free_one(9);
-    do_take(0, TAKE_CLEAN | TAKE_THIS_NODE, 1);
-}
-
-const struct scenario scenario_flips = {
-    .name = "flips",
-    .about = "there is always a frame somewhere, never where the taker just looks (rule 8)",
-    .cpus = 4,
+const struct scenario scenario_far_store = {
+    .name = "far_store",
+    .about = "the last frame is in a far store, then at home: there is always one (rules 1, 8)",
+    .cpus = 2,
     .nodes = 2,
-    .cpu_node = {0, 0, 1, 0},
-    .range = {{8, 11, 0}, {512, 515, 1}},
-    .role = {"taker", "frees near, takes far", "frees far, takes near", "frees near, takes far"},
-    .setup = flips_setup,
-    .script = {take_anywhere, flip_first, flip_second, flip_third},
-    .calm_stores = true,
+    .cpu_node = {0, 1},
+    .range = {{8, 10, 0}, {512, 515, 1}},
+    .role = {"taker on node 0", "frees on node 0, pops on node 1"},
+    .setup = far_store_setup,
+    .script = {take_anywhere, free_far_pop_home},
 };
 
 static void take_pair_twice(void)

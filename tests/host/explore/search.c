@@ -29,6 +29,7 @@ static enum mode { ENUMERATE, SAMPLE, REPLAY } mode;
 static unsigned nr_choices; /* made in this execution */
 static unsigned nr_given;   /* ENUMERATE: how many of them are given */
 static unsigned left;
+static bool uncut;    /* states seen before are gone through again: to test the cutting */
 static unsigned rate; /* SAMPLE: one decision in so many is not 0 */
 static u64 random_state;
 
@@ -52,7 +53,7 @@ static u64 nr_seen, nr_unseen; /* nr_unseen: there was no room for */
 
 static void seen_reset(double seconds)
 {
-    unsigned bits = seconds > 10 ? 26 : 23; /* a million states in a few seconds */
+    unsigned bits = seconds > 60 ? 26 : seconds > 10 ? 25 : 23; /* a million states a second */
     if (seen && bits == seen_bits) {
         memset(seen, 0, sizeof(*seen) << bits);
     } else {
@@ -130,7 +131,7 @@ unsigned search_choose(unsigned n, const u8 *cost, u64 state)
             broke("the explorer is not deterministic: decision %u had %u options, now %u",
                   nr_choices, c->n, n);
     } else {
-        if (mode == ENUMERATE && !see(hash_mix(engine.sum, state)))
+        if (mode == ENUMERATE && !uncut && !see(hash_mix(engine.sum, state)))
             engine_cut();
         c->n = (u8)n;
         c->left = (u8)left;
@@ -175,7 +176,8 @@ static void schedule_note(struct schedule *s)
             s->d[s->n++] = (struct deviation){i, choices[i].chosen};
 }
 
-/* What it costs, a million times over, and how long it is: less is easier to read. */
+/* What it costs, then its decisions, then its steps: less is easier to read. */
+#define WEIGHT_COST 100000000ULL
 static u64 schedule_weight(void)
 {
     u64 cost = 0, deviations = 0;
@@ -183,7 +185,7 @@ static u64 schedule_weight(void)
         cost += choices[i].cost[choices[i].chosen];
         deviations += choices[i].chosen != 0;
     }
-    return (cost * 1000 + deviations) * 100000 + engine.steps;
+    return cost * WEIGHT_COST + deviations * 100000 + engine.steps;
 }
 
 /* The same promise: the words up to the first colon. */
@@ -269,7 +271,8 @@ static void found(const struct scenario *s, struct schedule *best, u64 weight, c
     schedule_shrink(best, &weight, why);
     printf("explore: %s: %s\n\n", s->name, why);
     schedule_say(s, best, limits);
-    printf("  found after %llu executions; %s\n", (unsigned long long)executions, s->about);
+    printf("  found after %llu executions, %llu preemptions or stores kept back; %s\n",
+           (unsigned long long)executions, (unsigned long long)(weight / WEIGHT_COST), s->about);
 }
 
 static bool parse_schedule(const char *text, struct schedule *s)
@@ -327,6 +330,7 @@ bool search_scenario(const struct scenario *s, const struct limits *limits)
         return engine.why[0] == 0;
     }
     seen_reset(limits->seconds);
+    uncut = limits->uncut;
     executions = cut_off = 0;
 
     /* A quarter of the time is kept for samples. */

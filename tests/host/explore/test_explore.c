@@ -1,10 +1,11 @@
 /*
  * The explorer's front door: every scenario, or those that are named.
  *
- *     test_explore [list] [seed=N] [bound=N] [seconds=N] [executions=N] [schedule=...] [steps]
- *                  [SCENARIO ...]
+ *     test_explore [list] [seed=N] [bound=N] [seconds=N] [executions=N] [uncut]
+ *                  [schedule=...] [steps] [SCENARIO ...]
  *
- * seconds are of this program's time, for one scenario. With schedule= one schedule of the named
+ * seconds are of this program's time, for one scenario. uncut goes through states again that were
+ * seen before: slow, and finds the same; to test that what is cut off leads nowhere new. With schedule= one schedule of the named
  * scenario is replayed and told as columns; with steps, each step of it. Ends with the line of
  * counts that tools/test.py wants; status 1 if a promise was broken or nothing ran.
  */
@@ -53,6 +54,7 @@ static bool run_scenario(const struct scenario *s, const struct limits *limits)
 int main(int argc, char **argv)
 {
     struct limits limits = {.bound = 3, .seconds = 2, .executions = 100000, .seed = 1};
+    const struct scenario *named[64];
     unsigned nr_named = 0, passed = 0, failed = 0;
     for (int n = 1; n < argc; n++) {
         const char *v;
@@ -71,18 +73,20 @@ int main(int argc, char **argv)
             limits.executions = number(v, "executions");
         else if ((v = value(argv[n], "schedule")))
             limits.schedule = v;
+        else if (!strcmp(argv[n], "uncut"))
+            limits.uncut = true;
         else if (!strcmp(argv[n], "steps"))
             limits.all_steps = true;
         else
-            scenario_named(argv[argc - 1 - (int)nr_named++] = argv[n]);
+            named[nr_named++ % ARRAY_SIZE(named)] = scenario_named(argv[n]);
     }
     if (limits.schedule && nr_named != 1) {
         fprintf(stderr, "a schedule is one scenario's: name it\n");
         return 2;
     }
+    nr_named = MIN(nr_named, (unsigned)ARRAY_SIZE(named));
     for (unsigned n = 0; nr_named ? n < nr_named : scenarios[n] != NULL; n++) {
-        const struct scenario *s =
-            nr_named ? scenario_named(argv[argc - 1 - (int)n]) : scenarios[n];
+        const struct scenario *s = nr_named ? named[n] : scenarios[n];
         if (run_scenario(s, &limits))
             passed++;
         else
