@@ -461,7 +461,8 @@ static void op_aged(void)
             return;
         FUZZ_CHECK((ns == 0) == (me->clears > 0), "%llu ns, %u clears", (unsigned long long)ns,
                    me->clears);
-        FUZZ_CHECK(ns <= mm_aged_sleep_ms(p.age_ms) * 1000000ULL, "%llu", (unsigned long long)ns);
+        FUZZ_CHECK(p.age_ms == 0 ? ns == ~0ULL : ns <= mm_aged_sleep_ms(p.age_ms) * 1000000ULL,
+                   "%llu", (unsigned long long)ns);
         if (ns == 0 || !mm_scrub_enabled() || p.age_ms == 0 || depth > 1)
             continue;
         struct mm_zone_info i;
