@@ -24,7 +24,7 @@ from machine import BUILD, ROOT, Wrong, main_guard
 
 FOLDER = os.path.join(ROOT, "tests/mutants")
 JOBS = min(2, os.cpu_count() or 1)
-CPU_LIMIT = 60  # seconds of processor time: more is a hang, which is found, too
+CPU_LIMIT = 40  # seconds of processor time: more is a hang, which is found, too
 WALL_LIMIT = 300
 COPIED = ("Makefile", "lib", "arch", "mm", "sched", "guest", "tests/host", "tests/ktest.h", "tools",
           "tests/model")
@@ -41,7 +41,7 @@ TESTS = {
 }
 # explore NAME [...]: scenarios of the explorer, each until it is exhausted or its time is over.
 EXPLORE = "host/explore/test_explore"
-EXPLORE_ARGS = ("bound=3", "seconds=20")
+EXPLORE_ARGS = ("bound=3", "seconds=6")
 
 
 # ---- patches -----------------------------------------------------------------------------------

@@ -313,11 +313,26 @@ static void retire(pfn_t pfn)
     }
 }
 
-/* Any pfn: of a range, held, or of nobody. */
+/* The next frame at or after `pfn`, in some range, that a claim or a store holds. */
+static pfn_t next_away(pfn_t pfn)
+{
+    pfn_t found = pfn;
+    oracle_mark_away(AWAY_CLAIMS | AWAY_STORES, true);
+    for (unsigned r = 0; r < machine.nr_ranges; r++)
+        for (pfn_t p = machine.range[r].start; p < machine.range[r].end && found == pfn; p++)
+            if (p > pfn && (frames[p] & F_AWAY))
+                found = p;
+    oracle_mark_away(AWAY_CLAIMS | AWAY_STORES, false);
+    return found;
+}
+
+/* Any pfn: of a range, held, claimed or stored, or of nobody. */
 static pfn_t input_pfn(void)
 {
     unsigned how = input_byte(), n = input_word();
     const struct mm_range *r = &machine.range[how / 4 % machine.nr_ranges];
+    if (how % 8 == 2)
+        return next_away(r->start + n % (r->end - r->start));
     if (how % 4 == 0 && nr_held) {
         const struct held *h = &held[n % nr_held];
         return h->pfn + (n >> 4) % (1ULL << h->order);
@@ -421,10 +436,11 @@ static unsigned claim_find(bool (*fits)(const struct zone *z))
     return NONE_CPU;
 }
 
-/* It looks at the gate after each clear. */
+/* It looks at the gate after each clear. What else it leaves dirty it leaves for a thread. */
 static void close_of_cpu(unsigned cpu, unsigned clears)
 {
-    if (claim_of_cpu(cpu)->zone->waiters)
+    bool shut = claim_of_cpu(cpu)->zone->waiters != 0;
+    if (shut)
         clears = MIN(clears, 1u);
     struct port_cpu mine = port_self;
     memset(&port_self, 0, sizeof(port_self));
@@ -432,6 +448,8 @@ static void close_of_cpu(unsigned cpu, unsigned clears)
     struct open_call *me = &open_call[depth++];
     *me = (struct open_call){.cpu = cpu};
     claim_close(clears);
+    if (!shut)
+        be_thread();
     depth--;
     port_self = mine;
 }
@@ -461,8 +479,8 @@ static void op_aged(void)
             return;
         FUZZ_CHECK((ns == 0) == (me->clears > 0), "%llu ns, %u clears", (unsigned long long)ns,
                    me->clears);
-        FUZZ_CHECK(p.age_ms == 0 ? ns == ~0ULL : ns <= mm_aged_sleep_ms(p.age_ms) * 1000000ULL,
-                   "%llu", (unsigned long long)ns);
+        FUZZ_CHECK(p.age_ms ? ns <= mm_aged_sleep_ms(p.age_ms) * 1000000ULL : ns == ~0ULL, "%llu",
+                   (unsigned long long)ns);
         if (ns == 0 || !mm_scrub_enabled() || p.age_ms == 0 || depth > 1)
             continue;
         struct mm_zone_info i;
@@ -491,6 +509,29 @@ static void op_sleep(void)
     set_state(CPU_ASLEEP);
     if (mm_scrub_may())
         set_state(CPU_AWAKE);
+}
+
+/* Every CPU that has time scrubs what it may and goes to sleep: from now on bells must ring. */
+static void op_rest(void)
+{
+    unsigned self = cpu_id();
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+            if (cpu != self && !cpu_is_free(cpu))
+                continue;
+            open_call[depth - 1].cpu = cpu;
+            port_be_cpu(cpu);
+            be_idle();
+            open_call[depth - 1].call = CALL_SCRUB;
+            do {
+                open_call[depth - 1].clears = 0;
+                port_set_resched(cpu, false);
+            } while (mm_scrub_step());
+            open_call[depth - 1].call = CALL_OTHER;
+            if (round == 1)
+                op_sleep();
+        }
+    }
 }
 
 static void op_clock(void)
@@ -538,7 +579,10 @@ static void op_enable(void)
 static void op_resched(void)
 {
     unsigned b = input_byte();
-    port_set_resched(b % nr_cpus, b & 128);
+    unsigned cpu = b % nr_cpus;
+    if (depth > 1 && (b & 64)) /* the one in whose midst we are */
+        cpu = open_call[depth - 2].cpu;
+    port_set_resched(cpu, b & 128);
 }
 
 static void op_audit(void)
@@ -571,9 +615,22 @@ static bool has_free_frame(pfn_t pfn, unsigned order)
     return false;
 }
 
+/* A claim or a CPU's store holds one of them: mm/ has to see it when its own CPU gives it back. */
+static bool is_held_elsewhere(pfn_t pfn, const struct map512 *map)
+{
+    struct zone *z = zone_of(pfn);
+    spin_lock(&z->lock);
+    u32 i = zone_pb(z, pfn);
+    bool is = claim_holds_locked(z, i, map) || store_holds_locked(z, i, map);
+    spin_unlock(&z->lock);
+    return is;
+}
+
 static void misuse(unsigned how, pfn_t pfn, unsigned order)
 {
-    struct map512 map = map512_range((unsigned)(pfn % 512), MIN(4u, 512u - (unsigned)(pfn % 512)));
+    unsigned at = (unsigned)(pfn % 512);
+    struct map512 map = map512_range(at, MIN(4u, 512u - at)), one = map512_range(at, 1);
+    bool at_once = how < 2 && (frames[pfn] & F_OURS) && is_held_elsewhere(pfn, &one);
     if (how == 0)
         mm_free(pfn, order);
     else if (how == 6)
@@ -588,6 +645,9 @@ static void misuse(unsigned how, pfn_t pfn, unsigned order)
         mm_free(pfn, ORDER_MAX + 1);
     else
         mm_free(15, 0); /* below every range */
+    mm_stores_flush();
+    if (at_once)
+        return;
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         memset(&port_self, 0, sizeof(port_self));
         port_be_cpu(cpu);
@@ -635,17 +695,17 @@ static const struct {
     void (*run)(void);
     unsigned weight;
 } ops[] = {
-    {"take", op_take, 24},          {"take many", op_take_many, 6},
+    {"take", op_take, 24},          {"take many", op_take_many, 4},
     {"free", op_free, 16},          {"free many", op_free_many, 5},
     {"free part", op_free_part, 8}, {"free mask", op_free_mask, 8},
     {"retire", op_retire, 4},       {"retire many", op_retire_many, 2},
     {"scrub", op_scrub, 12},        {"claim", op_claim_open, 8},
     {"return", op_claim_close, 4},  {"aged step", op_aged, 4},
-    {"flush", op_flush, 3},         {"sleep", op_sleep, 4},
-    {"thread", be_thread, 2},       {"clock", op_clock, 4},
-    {"policy", op_policy, 3},       {"strategy", op_strategy, 2},
-    {"enable", op_enable, 2},       {"resched", op_resched, 3},
-    {"audit", op_audit, 3},
+    {"flush", op_flush, 3},         {"sleep", op_sleep, 3},
+    {"rest", op_rest, 3},           {"thread", be_thread, 2},
+    {"clock", op_clock, 4},         {"policy", op_policy, 3},
+    {"strategy", op_strategy, 2},   {"enable", op_enable, 2},
+    {"resched", op_resched, 3},     {"audit", op_audit, 3},
 };
 enum { MISUSE = 127 };
 
@@ -697,6 +757,10 @@ static bool on_clear(void *p, size_t bytes, bool stream)
         return true;
     struct open_call *me = &open_call[depth - 1];
     bool done = oracle_clear(p, bytes);
+    FUZZ_CHECK(me->call != CALL_SCRUB || me->clears == 0 || !need_resched(),
+               "P8: another clear, and a thread wants to run");
+    FUZZ_CHECK(me->call != CALL_SCRUB || port_self.preempt_count > 0,
+               "rule 10: preemption is on, and a claim is held");
     me->clears++;
     if (me->call == CALL_TAKE)
         me->call = CALL_CLEARING_TAKE;
@@ -714,6 +778,7 @@ static void on_relax(void)
 {
     struct open_call *me = &open_call[depth - 1];
     FUZZ_CHECK(me->call == CALL_TAKE, "who waits here?");
+    FUZZ_CHECK(port_self.preempt_count > 0, "rule 11: preemption is on, and the gate is shut");
     if (!me->spun && !calls_open(CALL_CLEARING_TAKE)) {
         FUZZ_CHECK(oracle_would_serve(me->order, me->node, false),
                    "rule 7: claims do not help an order %u", me->order);
