@@ -23,6 +23,8 @@ N        ?=
 V        ?=
 TIME     ?=
 QUICK    ?=
+RULE     ?=
+RULES    ?=
 export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B TIME QUICK
 export PYTHONDONTWRITEBYTECODE = 1
 
@@ -53,7 +55,7 @@ ISO    := $(B)/limpid.iso
 .SUFFIXES:
 
 # ---- goals that people type --------------------------------------------------------------------
-.PHONY: help run test test-host soak iso explore fuzz fuzz-mm coverage mutants bench-host list doctor fmt lint gdb clean images host-programs fuzz-programs
+.PHONY: help run test test-host soak iso explore fuzz fuzz-mm coverage mutants model bench-host list doctor fmt lint gdb clean images host-programs fuzz-programs
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
@@ -66,9 +68,9 @@ run:
 
 ## make test       every test: hosted, in the kernel, from outside (T=suite.case: just that)
 test:
-	$(NEED) python build hosted run uefi gdb
+	$(NEED) python build hosted run uefi gdb model
 	@$(PY) tools/test.py --check
-	$(if $(DRYRUN)$(filter tools,$(T)),,$(BUILD) $(TEST_PARTS))
+	$(if $(DRYRUN)$(filter tools model model.%,$(T)),,$(BUILD) $(TEST_PARTS))
 	@$(PY) tools/test.py all
 
 ## make test-host  only the tests that run on this machine, with ASan and UBSan
@@ -77,9 +79,9 @@ test-host:
 	$(BUILD) host-programs
 	@$(PY) tools/test.py host
 
-## make soak       the suite N=20 times over, and the long forms of the slow proofs
+## make soak       all boots of the tests N=20 times over, and the long forms of the slow proofs
 soak:
-	$(NEED) python build hosted run uefi
+	$(NEED) python build hosted run uefi model
 	@$(PY) tools/test.py --check
 	$(BUILD) images host-programs $(B)/coverage/test_corpus_mm
 	@$(PY) tools/test.py soak
@@ -107,6 +109,12 @@ mutants:
 	$(NEED) python build hosted
 	$(BUILD) host-programs
 	@$(PY) tools/mutants.py
+
+## make model      the protocol as models, exhausted by spin (RULE=8: what goes wrong without rule
+##                 8, as two columns; RULES=all: a table of what each rule is there for)
+model:
+	$(NEED) python hosted model
+	@$(PY) tools/model.py $(if $(RULES),rules,$(if $(RULE),rule $(RULE)))
 
 ## make explore    schedules of mm/ enumerated, then sampled; one that breaks a promise is printed
 ##                 (SCENARIO=name BOUND=3 SECONDS=2 SEED=1; SCHEDULE=... replays, STEPS=1: all)

@@ -2,7 +2,7 @@
 
     test.py all        what T= selects, or everything
     test.py host       only what runs on this machine
-    test.py soak       N rounds of the suite on the largest machine, and the long proofs
+    test.py soak       N rounds of every boot of the matrix, and the long proofs
     test.py list       what T= takes
     test.py --check    only looks at the knobs
 
@@ -21,6 +21,7 @@ import bars
 import broken_tables
 import debug_test
 import ktap
+import model
 import odd_machines
 import outside
 import proofs
@@ -75,6 +76,7 @@ def kernel_suite(name, machine, selector, seed, seconds=None):
     out = Outcome(name)
     machine.words = f"console=plain test={selector} seed={seed} {machine.words}".strip()
     again = f"SEED={seed} {machine.knobs()}"
+    row = re.sub(r"^soak\.\d+\.", "", name)
     ending, sentence, text, out.seconds = boot_to_text(machine, seconds or SUITE_LIMIT)
     log = save_log(name, text)
     report, reasons = ktap.judge(text, ending, sentence)
@@ -83,14 +85,14 @@ def kernel_suite(name, machine, selector, seed, seconds=None):
         if case.status == "fail":
             notes = "".join(f"\n  # {note}" for note in case.notes[-12:]
                             if "make test" not in note)
-            target = name if machine.is_odd else case.name
+            target = row if machine.is_odd else case.name
             out.fail(f"not ok {case.name}{notes}", f"make test T={target} {again}")
     if reasons:
         # Not a case that failed but the boot: a panic, a crash, a hang, a plan not kept.
         during = f" while {report.running} ran" if report.running else ""
         out.fail("\n".join(f"{name}: {r}{during}" for r in reasons) +
                  f"\n  the end of {log}:\n{tail(text)}",
-                 f"make test T={name if machine.is_odd else again_of(report, selector)} {again}")
+                 f"make test T={row if machine.is_odd else again_of(report, selector)} {again}")
     return out
 
 
@@ -131,8 +133,9 @@ def proof(name, prove, *args):
         out.remark = prove(*args)
         out.passed = 1
     except Unproven as wrong:
+        row = re.sub(r"^soak\.\d+\.", "", name)
         out.fail(f"{name}: {wrong}",
-                 f"make test T={name}" + (f" SEED={args[-1]}" if args else ""))
+                 f"make test T={row}" + (f" SEED={args[-1]}" if args else ""))
     out.seconds = time.monotonic() - started
     return out
 
@@ -273,10 +276,15 @@ def bar_jobs():
             ("bars.rest", proof, ("bars.rest", bars.prove_rest))]
 
 
+def matrix(seed):
+    """Every boot that differs by its machine or its tables."""
+    return kernel_jobs(seed) + story_jobs() + broken_tables.jobs(proof) + odd_machines.jobs(proof)
+
+
 def everything(seed):
-    return (kernel_jobs(seed) + story_jobs() + outside_jobs(seed, 3) + host_jobs(seed) +
-            broken_tables.jobs(proof) + debug_test.jobs(proof) + odd_machines.jobs(proof) +
-            selftest.runner_jobs(proof, kernel_suite) + bar_jobs())
+    return (matrix(seed) + outside_jobs(seed, 3) + host_jobs(seed) + debug_test.jobs(proof) +
+            selftest.runner_jobs(proof, kernel_suite) + model.jobs(proof, long=False) +
+            bar_jobs())
 
 
 def selected_jobs(selector, seed):
@@ -297,13 +305,14 @@ def selected_jobs(selector, seed):
 
 
 def soak_jobs(rounds, seed):
+    """Every boot of the matrix N times, each time with another seed; then the long proofs."""
     jobs = []
     for i in range(rounds):
-        name = f"soak.{i + 1}"
-        machine = Machine(firmware="pvh", cpus=8, nodes=4, mem=2048)
-        jobs.append((name, kernel_suite, (name, machine, "all", seed + i)))
+        for name, function, args in matrix(seed + i):
+            name = f"soak.{i + 1}.{name}"
+            jobs.append((name, function, (name,) + args[1:]))
     return jobs + outside_jobs(seed, 20) + host_jobs(seed) + explore_jobs(seed) + \
-        proofs.soak_jobs(proof)
+        proofs.soak_jobs(proof) + model.jobs(proof, long=True)
 
 
 def run_jobs(jobs):
