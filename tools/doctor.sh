@@ -23,6 +23,7 @@ build mformat mtools
 hosted c:stdio.h libc6-dev
 run qemu-system-x86_64 qemu-system-x86
 uefi /usr/share/OVMF/OVMF_CODE*.fd ovmf
+model spin spin
 fuzz clang clang
 fuzz /usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-x86_64.a libclang-rt-dev
 lint clang-format clang-format
@@ -52,13 +53,14 @@ missing() {
 
 report() {
     lacking=0
-    for group in python build hosted run uefi fuzz lint gdb plot; do
+    for group in python build hosted run uefi model fuzz lint gdb plot; do
         case $group in
         python) why="every make goal" ;;
         build) why="the kernel, the guests, the ISO" ;;
         hosted) why="make test-host, make test" ;;
         run) why="make run, make test" ;;
         uefi) why="FIRMWARE=uefi, make test" ;;
+        model) why="make model, make test" ;;
         fuzz) why="make fuzz" ;;
         lint) why="make lint, make fmt" ;;
         gdb) why="make gdb, make test" ;;
@@ -83,7 +85,7 @@ LIST
         echo "/dev/kvm: not there (only ACCEL=kvm wants it)"
     if [ $lacking = 1 ]; then
         echo "To get the rest:"
-        echo "  $(line "$(missing 'python build hosted run uefi fuzz lint gdb')")"
+        echo "  $(line "$(missing 'python build hosted run uefi model fuzz lint gdb')")"
     else
         echo "Everything is there."
     fi
