@@ -1,21 +1,22 @@
 /*
  * Bells: no dirt is forgotten (P9). The idle loop, the ring, the gate, help, the limits.
  *
- * Node 0 has the zone, CPUS-1 CPUs that idle or run a thread, and two more that are always busy:
- * F frees, T takes and may shut the gate. Node 1 has one CPU, the last, which helps. Each idle
- * CPU is in sched/idle.c; the environment wakes threads (WAKES), which end or run for ever.
+ * Node 0 has the zone, CPUS-1 CPUs that idle or run a thread (B0, ...), and two more that are
+ * always busy: A0 frees, A1 takes and may shut the gate. Node 1 has one CPU, the last, which
+ * helps. The idle CPUs are in sched/idle.c; A2, the world outside, wakes threads (WAKES), which end
+ * or run for ever.
  *
  * All is finite but the idle loops. So every run comes to rest, with each CPU halted or in a
  * thread that never ends; then the monitor asks: is there dirt that a halted CPU could scrub? A
  * bell was lost if so.
  *
- * Stores stay in the store buffer of their CPU (F's dirt and unlock, T's gate and unlock, a CPU's
+ * Stores stay in the store buffer of their CPU (A0's dirt and unlock, A1's gate and unlock, a CPU's
  * state if it were a plain store) until they drain, at any time, or a full fence drains them;
  * loads do not wait for them. So an unlock is no fence here, as on x86. A kick is pending until
  * it is taken: by hlt, or before if interrupts are on.
  *
  * Switches: DROP_RULE_13 to DROP_RULE_15; DROP_RING_FENCE, DROP_SLEEP_FENCE, DROP_LEAVE_FENCE,
- * DROP_SECOND_LOOK, DROP_STI_HLT; with RATE=1 DROP_ONE_LOOK, with LIMIT=1 DROP_HELPER_RINGS.
+ * DROP_SECOND_LOOK, DROP_STI_HLT; DROP_HELPER_RINGS; with RATE=1 DROP_ONE_LOOK.
  */
 #ifndef CPUS
 #define CPUS 2          /* with the last one, which is of node 1 */
@@ -48,7 +49,7 @@ bit locked;             /* the zone's lock */
 byte nr_dirty;          /* (Z); read without the lock */
 byte waiters;           /* (Z)(a) */
 byte claims;            /* claims that are out */
-bit returned;           /* `returns` is not what T has seen */
+bit returned;           /* `returns` is not what A1 has seen */
 byte state[CPUS];
 bit need_resched[CPUS];
 bit kick[CPUS];         /* pending */
@@ -57,8 +58,8 @@ bit debt;               /* policy_rate_free_at() has not come yet */
 bit armed[CPUS];        /* the timer of sleep_arm_idle() */
 
 /* Store buffers. */
-byte buffered_dirt;     /* F: dirt, then its unlock */
-bit buffered_drop;      /* T: waiters, then its unlock */
+byte buffered_dirt;     /* A0: dirt, then its unlock */
+bit buffered_drop;      /* A1: waiters, then its unlock */
 byte buffered_state[CPUS]; /* 0 or the state + 1 */
 
 #if RATE
@@ -109,21 +110,21 @@ inline may_claim(c)
 }
 
 /* wake(): a CPU that was read ASLEEP, once. */
-inline wake(c, by)
+inline wake(w, by, nr)
 {
     atomic {
         if
-        :: state[c] == ASLEEP ->
-            state[c] = AWAKE;
-            kick[c] = 1;
-            printf("@%c mm/bell.c:wake | CPU %d is asleep: kicks it\n", by, c)
-        :: else -> printf("@%c mm/bell.c:wake | CPU %d has changed meanwhile\n", by, c)
+        :: state[w] == ASLEEP ->
+            state[w] = AWAKE;
+            kick[w] = 1;
+            printf("@%c%d mm/bell.c:wake | CPU %d is asleep: kicks it\n", by, nr, w)
+        :: else -> printf("@%c%d mm/bell.c:wake | CPU %d has changed meanwhile\n", by, nr, w)
         fi
     }
 }
 
 /* bell_ring() behind its look at nr_dirty and its fence; `me` is this CPU. */
-inline ring(me, by)
+inline ring(me, by, n)
 {
     r = 0;
     awake = 0;
@@ -140,16 +141,16 @@ inline ring(me, by)
         awake ->
         awake = 0;
         sleeper = NOBODY;
-        printf("@%c mm/bell.c:bell_ring | one is awake at home: it will look\n", by) }
-    :: !awake && sleeper != NOBODY -> wake(sleeper, by)
+        printf("@%c%d mm/bell.c:bell_ring | one is awake at home: it will look\n", by, n) }
+    :: !awake && sleeper != NOBODY -> wake(sleeper, by, n)
     :: else ->
 #ifdef DROP_RULE_15
         skip
 #else
         /* home is busy: the nearest node that has somebody */
         if
-        :: state[HELPER] == ASLEEP && me != HELPER -> wake(HELPER, by)
-        :: else -> printf("@%c mm/bell.c:bell_ring | nobody to ring\n", by)
+        :: state[HELPER] == ASLEEP && me != HELPER -> wake(HELPER, by, n)
+        :: else -> printf("@%c%d mm/bell.c:bell_ring | nobody to ring\n", by, n)
         fi
 #endif
     fi;
@@ -169,38 +170,38 @@ loop:
         d_step {
             !buffered_state[c] ->
             buffered_state[c] = BUSY + 1;
-            printf("@%c sched/idle.c:idle_loop | a thread to run: state = BUSY, a plain store\n", 'B' + c)
+            printf("@B%d sched/idle.c:idle_loop | a thread to run: state = BUSY, a plain store\n", c)
         }
 #else
         d_step {
             state_xchg(c, BUSY);
-            printf("@%c sched/idle.c:idle_loop | a thread to run: xchg(state, BUSY)\n", 'B' + c)
+            printf("@B%d sched/idle.c:idle_loop | a thread to run: xchg(state, BUSY)\n", c)
         }
 #endif
 #ifndef DROP_RULE_14
         if
         :: atomic {
             nr_dirty == 0 ->
-            printf("@%c mm/bell.c:mm_bell_pass_on | looks: no dirt\n", 'B' + c) }
+            printf("@B%d mm/bell.c:mm_bell_pass_on | looks: no dirt\n", c) }
         :: atomic {
             nr_dirty && !buffered_state[c] ->   /* and its full fence */
-            printf("@%c mm/bell.c:mm_bell_pass_on | looks: there is dirt\n", 'B' + c) }
-            ring(c, 'B' + c)
+            printf("@B%d mm/bell.c:mm_bell_pass_on | looks: there is dirt\n", c) }
+            ring(c, 'B', c)
         fi;
 #endif
         atomic {
             need_resched[c] = 0;
             if
-            :: printf("@%c sched/runq.c:runq_schedule | runs a thread that never ends\n", 'B' + c) ->
+            :: printf("@B%d sched/runq.c:runq_schedule | runs a thread that never ends\n", c) ->
 end_thread:     false
-            :: printf("@%c sched/runq.c:runq_schedule | runs the thread\n", 'B' + c)
+            :: printf("@B%d sched/runq.c:runq_schedule | runs the thread\n", c)
             :: stored[c] = 1;
-                printf("@%c mm/store.c:store_push | runs the thread; it frees into its CPU's stores\n", 'B' + c)
+                printf("@B%d mm/store.c:store_push | runs the thread; it frees into its CPU's stores\n", c)
             fi
         }
         atomic {
             state_xchg(c, AWAKE);
-            printf("@%c sched/idle.c:idle_loop | the thread is gone: xchg(state, AWAKE)\n", 'B' + c);
+            printf("@B%d sched/idle.c:idle_loop | the thread is gone: xchg(state, AWAKE)\n", c);
             goto loop
         }
     :: else
@@ -219,7 +220,7 @@ end_thread:     false
                 left = nr_dirty - 1;    /* clears one frame before its first look */
                 nr_dirty = 0;
                 claims++;
-                printf("@%c mm/claim.c:claim_take_locked | lock; claims the dirt; unlock\n", 'B' + c)
+                printf("@B%d mm/claim.c:claim_take_locked | lock; claims the dirt; unlock\n", c)
             :: else -> goto flush
             fi
         }
@@ -231,7 +232,7 @@ end_thread:     false
         atomic { d_step {
             !locked ->
             nr_dirty = nr_dirty + left;
-            printf("@%c mm/claim.c:claim_return_locked | lock; returns, %d still dirty; unlock\n", 'B' + c, left);
+            printf("@B%d mm/claim.c:claim_return_locked | lock; returns, %d still dirty; unlock\n", c, left);
             claims--;
             left = 0;
             returned = 1;
@@ -242,8 +243,8 @@ end_thread:     false
         if
         :: atomic {
             !HOME(c) && nr_dirty ->
-            printf("@%c mm/scrub.c:scrub_claim_step | has helped, leaves dirt: rings\n", 'B' + c) }
-            ring(c, 'B' + c)
+            printf("@B%d mm/scrub.c:scrub_claim_step | has helped, leaves dirt: rings\n", c) }
+            ring(c, 'B', c)
         :: else
         fi;
 #endif
@@ -259,11 +260,11 @@ flush:
             !locked ->
             stored[c] = 0;
             nr_dirty++;
-            printf("@%c mm/store.c:store_flush | lock; its stores into the maps; unlock; fence\n", 'B' + c)
+            printf("@B%d mm/store.c:store_flush | lock; its stores into the maps; unlock; fence\n", c)
         }
         if
         :: HOME(c) /* awake and at home: will look */
-        :: else -> ring(c, 'B' + c)
+        :: else -> ring(c, 'B', c)
         fi
     :: else
     fi;
@@ -280,10 +281,10 @@ flush:
 #ifdef DROP_SLEEP_FENCE
         !buffered_state[c];
         buffered_state[c] = ASLEEP + 1;
-        printf("@%c sched/idle.c:idle_loop | cli; state = ASLEEP, a plain store\n", 'B' + c)
+        printf("@B%d sched/idle.c:idle_loop | cli; state = ASLEEP, a plain store\n", c)
 #else
         state_xchg(c, ASLEEP);
-        printf("@%c sched/idle.c:idle_loop | cli; xchg(state, ASLEEP)\n", 'B' + c)
+        printf("@B%d sched/idle.c:idle_loop | cli; xchg(state, ASLEEP)\n", c)
 #endif
     }
 #ifndef DROP_SECOND_LOOK
@@ -297,7 +298,7 @@ flush:
         yes = 0;
         in_debt = 0;
         state_xchg(c, AWAKE);
-        printf("@%c sched/idle.c:idle_loop | there is work: AWAKE; sti\n", 'B' + c)
+        printf("@B%d sched/idle.c:idle_loop | there is work: AWAKE; sti\n", c)
        }
        goto loop
     :: else
@@ -315,14 +316,14 @@ flush:
     atomic { d_step {
         armed[c] = yes && in_debt && debt;
         kick[c] = kick[c] || (yes && in_debt && !debt); /* that time has come: the timer at once */
-        printf("@%c sched/sleep.c:sleep_arm_idle | timer for the rate: %d\n", 'B' + c, yes && in_debt);
+        printf("@B%d sched/sleep.c:sleep_arm_idle | timer for the rate: %d\n", c, yes && in_debt);
         yes = 0;
         in_debt = 0
     } }
 #endif
 #ifdef DROP_STI_HLT
     atomic {
-        printf("@%c sched/idle.c:idle_loop | sti, and something else before hlt\n", 'B' + c);
+        printf("@B%d sched/idle.c:idle_loop | sti, and something else before hlt\n", c);
         if
         :: kick[c] -> kick[c] = 0
         :: true
@@ -334,11 +335,11 @@ end_halted:
         kick[c] ->
         kick[c] = 0;
         armed[c] = 0;
-        printf("@%c sched/idle.c:idle_loop | sti; hlt, and a kick: wakes\n", 'B' + c)
+        printf("@B%d sched/idle.c:idle_loop | sti; hlt, and a kick: wakes\n", c)
     }
     atomic {
         state_xchg(c, AWAKE);
-        printf("@%c sched/idle.c:idle_loop | xchg(state, AWAKE)\n", 'B' + c);
+        printf("@B%d sched/idle.c:idle_loop | xchg(state, AWAKE)\n", c);
         goto loop
     }
 }
@@ -356,17 +357,17 @@ proctype freeing()
             locked = 1;
             buffered_dirt = 1;
             frees++;
-            printf("@A mm/free.c:free_mask | lock; dirt into the maps; unlock: all in the store buffer\n")
+            printf("@A0 mm/free.c:free_mask | lock; dirt into the maps; unlock: all in the store buffer\n")
         }
 #ifndef DROP_RING_FENCE
         d_step {
             !buffered_dirt ->
-            printf("@A mm/bell.c:bell_ring | full fence\n")
+            printf("@A0 mm/bell.c:bell_ring | full fence\n")
         }
 #endif
         if
         :: nr_dirty == 0 && !buffered_dirt -> skip   /* gone already */
-        :: else -> ring(NOBODY, 'A')
+        :: else -> ring(NOBODY, 'A', 0)
         fi
     :: else -> break
     od
@@ -385,7 +386,7 @@ proctype taking()
             !locked && claims ->
             returned = 0;
             waiters++;
-            printf("@A mm/wait.c:gate_raise_locked | shuts the gate\n")
+            printf("@A1 mm/wait.c:gate_raise_locked | shuts the gate\n")
            }
         :: break
         fi;
@@ -394,7 +395,7 @@ proctype taking()
             !locked ->
             locked = 1;
             buffered_drop = 1;
-            printf("@A mm/wait.c:gate_drop_locked | lock; takes; opens the gate; unlock: in the store buffer\n")
+            printf("@A1 mm/wait.c:gate_drop_locked | lock; takes; opens the gate; unlock: in the store buffer\n")
         }
 #ifndef DROP_RULE_13
 #ifndef DROP_RING_FENCE
@@ -402,7 +403,7 @@ proctype taking()
 #endif
         if
         :: nr_dirty == 0
-        :: else -> ring(NOBODY, 'A')
+        :: else -> ring(NOBODY, 'A', 1)
         fi
 #endif
     :: else -> break
@@ -426,7 +427,7 @@ proctype waker()
         fi;
         need_resched[c] = 1;
         kick[c] = 1;
-        printf("@A sched/runq.c:runq_make_ready_locked | a thread for CPU %d: need_resched; kick\n", c);
+        printf("@A2 sched/runq.c:runq_make_ready_locked | a thread for CPU %d: need_resched; kick\n", c);
         c = 0 }
     :: break
     od
@@ -442,24 +443,24 @@ end:
         nr_dirty = nr_dirty + buffered_dirt;
         buffered_dirt = 0;
         locked = 0;
-        printf("@A mm/zone.h:zone_count | (the dirt and the unlock are visible)\n") }
+        printf("@A0 mm/zone.h:zone_count | (the dirt and the unlock are visible)\n") }
     :: d_step {
         buffered_drop ->
         waiters--;
         buffered_drop = 0;
         locked = 0;
-        printf("@A mm/wait.c:gate_drop_locked | (the open gate and the unlock are visible)\n") }
+        printf("@A1 mm/wait.c:gate_drop_locked | (the open gate and the unlock are visible)\n") }
 #if defined(DROP_SLEEP_FENCE) || defined(DROP_LEAVE_FENCE)
     :: d_step {
         buffered_state[0] ->
         state[0] = buffered_state[0] - 1;
         buffered_state[0] = 0;
-        printf("@B mm/bell.c:mm_cpu_state_set | (its state is visible)\n") }
+        printf("@B0 mm/bell.c:mm_cpu_state_set | (its state is visible)\n") }
     :: d_step {
         buffered_state[1] ->
         state[1] = buffered_state[1] - 1;
         buffered_state[1] = 0;
-        printf("@C mm/bell.c:mm_cpu_state_set | (its state is visible)\n") }
+        printf("@B1 mm/bell.c:mm_cpu_state_set | (its state is visible)\n") }
 #endif
 #if RATE
     :: d_step {
@@ -469,7 +470,7 @@ end:
         armed[0] = 0;
         kick[1] = kick[1] || armed[1];
         armed[1] = 0;
-        printf("@A mm/policy.c:policy_rate_free_at | (time passes: the rate is free again)\n") }
+        printf("@A2 mm/policy.c:policy_rate_free_at | (time passes: the rate is free again)\n") }
 #endif
     od
 }

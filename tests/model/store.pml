@@ -3,9 +3,8 @@
  * has no lock and no fence; its stores wait in a buffer (TSO, SDM3 9.2) and leave it in order, at
  * any time. Safety: they are never both in, and no frame is lost or seen twice.
  *
- *   spin -run tests/model/store.pml              exhausted without a violation
- *   spin -DDROP_SERIALIZE -run ...               the owner's plain store passes its later load
- *   spin -DDROP_WAIT -run ...                    the sweeper does not wait for the owner to leave
+ * Switches: DROP_SERIALIZE, the owner's plain store passes its later load; DROP_WAIT, the sweeper
+ * does not wait for the owner to leave. A is the sweeper, B the owner.
  */
 #define ROUNDS 2
 
@@ -21,7 +20,7 @@ active proctype memory()
     bit v;
 end:
     do
-    :: atomic { buffer?v -> inside = v }
+    :: atomic { buffer?v -> inside = v; printf("@B0 mm/store.c:store_enter | (inside = %d becomes visible)\n", v) }
     od
 }
 
@@ -38,7 +37,7 @@ inline pop()
     owner_in = 1;
     assert(!sweeper_in);
     if
-    :: stored > 0 -> stored--; popped++
+    :: stored > 0 -> stored--; popped++; printf("@B0 mm/store.c:store_pop | pops\n")
     :: else
     fi;
     assert(!sweeper_in);
@@ -52,11 +51,11 @@ active proctype owner()
     do
     :: n < ROUNDS ->
         n++;
-        buffer!1; /* inside = 1: mm/store.c:store_enter */
+        atomic { buffer!1; printf("@B0 mm/store.c:store_enter | inside = 1, in the store buffer; wanted is %d\n", wanted) }
         if
         :: !wanted ->
             pop();
-            buffer!0 /* mm/store.c:store_leave */
+            atomic { buffer!0; printf("@B0 mm/store.c:store_leave | inside = 0, in the store buffer\n") }
         :: else ->
             buffer!0;
             atomic { !sweep_lock -> sweep_lock = 1; drain() }
@@ -74,21 +73,22 @@ active proctype sweeper()
     do
     :: n < ROUNDS ->
         n++;
-        atomic { !sweep_lock -> sweep_lock = 1 } /* mm/store.c:owners_stop */
-        wanted = 1;
+        atomic { !sweep_lock -> sweep_lock = 1; printf("@A0 mm/store.c:owners_stop | sweep lock\n") }
+        atomic { wanted = 1; printf("@A0 mm/store.c:owners_stop | wanted = 1\n") }
 #ifndef DROP_SERIALIZE
-        atomic { drain() } /* cpus_serialize(): the owner's CPU passes a fence */
+        /* the owner's CPU passes a fence */
+        atomic { drain(); printf("@A0 mm/store.c:owners_stop | cpus_serialize()\n") }
 #endif
 #ifndef DROP_WAIT
         !inside;
 #endif
-        sweeper_in = 1; /* mm/store.c:empty_into */
+        atomic { sweeper_in = 1; printf("@A0 mm/store.c:empty_into | the owner is out: takes what is there\n") }
         assert(!owner_in);
         swept = swept + stored;
         stored = 0;
         assert(!owner_in);
         sweeper_in = 0;
-        wanted = 0; /* mm/store.c:owners_go */
+        atomic { wanted = 0; printf("@A0 mm/store.c:owners_go | wanted = 0; sweep lock dropped\n") }
         sweep_lock = 0
     :: else -> break
     od;

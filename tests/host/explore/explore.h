@@ -173,9 +173,6 @@ void engine_point(const struct site *at);
 void engine_block(enum vcpu_state state);
 u64 hash_mix(u64 a, u64 b);
 
-/* Checks of the running CPU at preempt_enable() are in oracle.c; what a thread does, idle.c's
-   runq_schedule(), is the scenario's. */
-
 /* ---- memory.c ---- */
 void memory_reset(void);
 void memory_drain_one(struct vcpu *c);
@@ -183,10 +180,13 @@ void memory_drain(struct vcpu *c);
 bool memory_watch_changed(const struct vcpu *c);
 u64 memory_now(const void *p, unsigned size); /* as all see it: for checks and traces */
 const void *memory_last_locked(void);         /* what a locked instruction was last used on */
-/* An event of the running CPU on a thing that others meet, for the hash. */
+/*
+ * An event of the running CPU on a thing that others meet: for the hash. What the oracle judges by
+ * the order of two steps needs an event in each, or one of the orders is cut off as the other.
+ */
+void memory_event(const void *thing, u64 kind, bool writes);
 /* A free has returned; for the others it is over when all it stored is visible. */
 void memory_call_ends(struct call *call);
-void memory_event(const void *thing, u64 kind, bool writes);
 
 /* ---- oracle.c ---- */
 struct frame *oracle_frame(pfn_t pfn);
@@ -195,8 +195,8 @@ void oracle_clear_begins(pfn_t pfn, bool stream);
 void oracle_clear_fence(void);
 void oracle_locked(struct spinlock *l);
 void oracle_unlocked(struct spinlock *l);
-void oracle_stored(void *p, u64 old, u64 v);
-void oracle_preemptible(void);
+void oracle_stored(void *p, u64 old, u64 v); /* by the running CPU, perhaps into its buffer */
+void oracle_preemptible(void);               /* the running CPU's preemption count is 0 again */
 void oracle_call_ended(struct call *call);
 void oracle_visible(struct vcpu *by, void *p, u64 old, u64 v);
 void oracle_at_rest(void);

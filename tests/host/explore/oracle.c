@@ -274,6 +274,11 @@ void oracle_clear_begins(pfn_t pfn, bool stream)
         broke("P8: CPU %u clears frame %llu, the second since a thread wants to run", self->id,
               ull(pfn));
     const struct zone *z = claim_of_cpu(self->id)->zone;
+    memory_event(&world.resched[self->id], 5, false);
+    if (z) {
+        memory_event(&z->waiters, 6, false);
+        memory_event(&z->total, 7, false);
+    }
     for (unsigned n = 0; n < scenario->cpus; n++)
         if (z && world.cpu[n].raised >> z->index & 1)
             world.cpu[n].waited[self->id]++;
@@ -295,7 +300,8 @@ void oracle_clear_fence(void)
 
 void oracle_locked(struct spinlock *l)
 {
-    (void)l;
+    if (self->in_take && l->rank == RANK_ZONE)
+        memory_event(&mm_zones[l->sub].total, 8, true); /* meets the clears that are counted */
     memcpy(self->waited_at_lock, self->waited, sizeof(self->waited));
 }
 
