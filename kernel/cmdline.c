@@ -34,20 +34,31 @@ static bool cmdline_console(struct options *o, const char *value)
     return o->plain;
 }
 
-/* One of the comma-separated values of scrub=. */
+static bool cmdline_alloc(struct options *o, const char *value)
+{
+    const char *name;
+    for (unsigned i = 0; (name = mm_backend_nth(i)) != NULL; i++)
+        if (strcmp(name, value) == 0)
+            o->alloc = name;
+    return o->alloc != NULL;
+}
+
+/* One of the comma-separated values of scrub=: a switch, or a strategy of whichever backend. */
 static bool cmdline_scrub_one(struct options *o, const char *value, size_t n)
 {
-    static const char *const names[] = {"claim", "eager", "on", "off", "hold"};
-    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-        if (strlen(names[i]) != n || strncmp(names[i], value, n) != 0)
-            continue;
-        if (i < 2)
-            o->strategy = names[i];
-        else
-            o->scrub_off = i > 2;
-        return true;
-    }
-    return false;
+    char name[sizeof(o->strategy)];
+    if (n >= sizeof(name))
+        return false;
+    memcpy(name, value, n);
+    name[n] = 0;
+    bool on = strcmp(name, "on") == 0;
+    if (on || strcmp(name, "off") == 0 || strcmp(name, "hold") == 0)
+        o->scrub_off = !on;
+    else if (mm_strategy_backend(name))
+        memcpy(o->strategy, name, sizeof(name));
+    else
+        return false;
+    return true;
 }
 
 static bool cmdline_scrub(struct options *o, const char *value)
@@ -99,7 +110,8 @@ static const struct {
     {"test", false, cmdline_test, "a selector such as all, suite or suite.case"},
     {"seed", false, cmdline_seed, EXPECTED_NUMBER},
     {"run", false, cmdline_run, "commands such as 'zones; off'"},
-    {"scrub", false, cmdline_scrub, "claim or eager, and on, off or hold"},
+    {"alloc", false, cmdline_alloc, "limpid or classic"},
+    {"scrub", false, cmdline_scrub, "a strategy such as claim or eager, and on, off or hold"},
     {"zone", false, cmdline_zone, "whole GiB from 1G to 64G"},
     {"rsdp", false, cmdline_rsdp, "the physical address of an RSDP, such as 0x3000000"},
     {"console", false, cmdline_console, "plain"},

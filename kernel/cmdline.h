@@ -10,7 +10,8 @@ struct options {
     const char *test;        /* test=SELECTOR: run tests and leave. NULL: none */
     u64 seed;                /* seed=N: of the tests' order and random numbers */
     const char *run;         /* run='cmd; cmd': instead of the story. NULL: none */
-    const char *strategy;    /* scrub=claim, scrub=eager. NULL: the default */
+    const char *alloc;       /* alloc=limpid, alloc=classic: the backend. NULL: not said */
+    char strategy[16];       /* scrub=claim, scrub=eager, ... "": the backend's default */
     bool scrub_off;          /* scrub=off, scrub=hold */
     struct mm_policy policy; /* age=10s rate=200M scrubbers=2 */
     u64 zone_gib;            /* zone=16G: the largest a zone may be. 0: the largest there is */

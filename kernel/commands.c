@@ -260,13 +260,19 @@ static bool scrub_word(struct mm_policy *policy, const struct word *w)
         mm_scrub_enable(w->key[1] == 'n');
         return true;
     }
-    if (!w->value && mm_strategy_set(w->key) == 0)
-        return true;
-    log_line("scrub: unknown '%s'; on, off, claim, eager, or one of %s", w->key, POLICY_KEYS);
-    return false;
+    error = w->value ? E_NOENT : mm_strategy_set(w->key);
+    if (error == E_INVAL)
+        log_line("scrub: %s is a strategy of alloc=%s: that takes a boot, with scrub=%s", w->key,
+                 mm_strategy_backend(w->key), w->key);
+    else if (error) {
+        char names[POLICY_STRATEGIES_MAX];
+        policy_strategies(names, sizeof(names));
+        log_line("scrub: unknown '%s'; on, off, %s, or one of %s", w->key, names, POLICY_KEYS);
+    }
+    return error == 0;
 }
 
-/* scrub [on|off] [claim|eager] [age=10s] [rate=200M] [scrubbers=2]; scrub=eager too */
+/* scrub [on|off] [STRATEGY] [age=10s] [rate=200M] [scrubbers=2]; scrub=eager too */
 static void command_scrub(struct words *w)
 {
     struct mm_policy policy;
@@ -339,8 +345,9 @@ static const struct command commands[] = {
     {"stats", "", "who scrubbed what, and who holds what is allocated", "", 0, command_stats},
     {"cpus", "", "what each CPU did and scrubbed", "", 0, command_cpus},
     {"threads", "", "every thread: its CPU and state", "", 0, command_threads},
-    {"scrub", "[on|off] [claim|eager] [age=10s] [rate=200M] [scrubbers=N]",
-     "idle CPUs scrub or not, how, and within which limits (=off: none); alone: what is in force",
+    {"scrub", "[on|off] [STRATEGY] [age=10s] [rate=200M] [scrubbers=N]",
+     "idle CPUs scrub or not, how, and within which limits (=off: none); alone: what is in force, "
+     "and which strategies there are",
      NULL, 0, command_scrub},
     {"bench", "destroy", "free 256 MiB with claim and with eager: the ratio", NULL, 0,
      command_bench},

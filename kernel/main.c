@@ -57,6 +57,29 @@ static void boot_set_nodes(void)
     }
 }
 
+/*
+ * alloc= chooses the backend; scrub= alone, with a strategy that only another one has, brings that
+ * one along. Both, and they do not go together: alloc= wins, and a line says so.
+ */
+static void boot_backend(void)
+{
+    const char *owner = *options.strategy ? mm_strategy_backend(options.strategy) : NULL;
+    if (options.alloc)
+        mm_backend_set(options.alloc);
+    else if (owner)
+        mm_backend_set(owner);
+}
+
+static void boot_strategy(void)
+{
+    if (!*options.strategy || mm_strategy_set(options.strategy) == 0)
+        return;
+    log_line("command line: scrub=%s ignored; it is a strategy of alloc=%s, not of alloc=%s; %s "
+             "stays",
+             options.strategy, mm_strategy_backend(options.strategy), mm_backend_name(),
+             mm_strategy_name());
+}
+
 static void boot_mm(void)
 {
     static struct mm_range range[MEMMAP_MAX];
@@ -80,13 +103,12 @@ static void boot_mm(void)
     for (unsigned from = 0; from < nr_nodes; from++)
         for (unsigned to = 0; to < nr_nodes; to++)
             distance[from * nr_nodes + to] = topology.distance[from][to];
+    boot_backend();
     int error = mm_init(&cfg);
     if (error)
         panic("mm_init: %s", error_text(error));
     mm_policy_set(&options.policy); /* its values were looked at when they were read */
-    if (options.strategy && mm_strategy_set(options.strategy) != 0)
-        log_line("command line: scrub=%s: no such strategy here; %s stays", options.strategy,
-                 mm_strategy_name());
+    boot_strategy();
 }
 
 static pfn_t boot_frame_take(void)

@@ -4,6 +4,7 @@
  */
 #include "kernel/policy.h"
 #include "lib/log.h"
+#include "lib/printf.h"
 #include "lib/string.h"
 #include "sched/sched.h"
 
@@ -89,12 +90,22 @@ u64 policy_bound_ms(unsigned node)
     return p.age_ms + mm_aged_sleep_ms(p.age_ms) + own_ms + others_ms;
 }
 
+void policy_strategies(char *buf, size_t size)
+{
+    const char *name;
+    size_t at = 0;
+    for (unsigned i = 0; (name = mm_strategy_nth(i)) != NULL && at < size; i++)
+        at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? ", " : "", name);
+}
+
 void policy_say(void)
 {
+    char names[POLICY_STRATEGIES_MAX];
     struct mm_policy p;
     mm_policy_get(&p);
-    log_line("strategy %s, idle scrubbing %s", mm_strategy_name(),
-             mm_scrub_enabled() ? "on" : "off");
+    policy_strategies(names, sizeof(names));
+    log_line("strategy %s, idle scrubbing %s; allocator %s has %s", mm_strategy_name(),
+             mm_scrub_enabled() ? "on" : "off", mm_backend_name(), names);
     if (p.rate_mib)
         log_line("rate limit: %u MiB/s a node", p.rate_mib);
     if (p.scrubbers)

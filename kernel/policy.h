@@ -18,6 +18,10 @@ int policy_word(struct mm_policy *policy, const struct word *w, const char **wan
 /* Puts it in force, at once. 0 or E_INVAL, see mm_policy_set(). */
 int policy_apply(const struct mm_policy *policy);
 
+#define POLICY_STRATEGIES_MAX 160
+/* The names of this backend's strategies, with commas between them. */
+void policy_strategies(char *buf, size_t size);
+
 /* What is in force, a line each. */
 void policy_say(void);
 

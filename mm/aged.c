@@ -7,6 +7,7 @@
  */
 #include "mm/bell.h"
 #include "mm/claim.h"
+#include "mm/limpid.h"
 #include "mm/policy.h"
 #include "mm/scrub.h"
 #include "mm/store.h"
@@ -69,7 +70,7 @@ u32 mm_aged_sleep_ms(u32 age_ms)
     return MIN(age_ms, 1000u);
 }
 
-u64 mm_aged_step(unsigned node)
+u64 limpid_aged_step(unsigned node)
 {
     struct mm_policy p;
     mm_policy_get(&p);

@@ -12,6 +12,7 @@
  * it publishes BUSY, and then rings for what it leaves behind (rule 14).
  */
 #include "mm/bell.h"
+#include "mm/limpid.h"
 
 static u32 states[MAX_CPUS];          /* (a) enum cpu_state */
 static u16 node_cpu[MAX_CPUS];        /* (c) CPUs sorted by node */
@@ -111,7 +112,7 @@ void bell_wake_next(const struct zone *z)
         wake(sleeper);
 }
 
-void mm_bell_pass_on(void)
+void limpid_bell_pass_on(void)
 {
     for (unsigned n = 0; n < mm_zone_count; n++)
         bell_ring(&mm_zones[n]);

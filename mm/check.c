@@ -3,6 +3,7 @@
  * computes each fact in the most naive way, from the maps, not with the code it checks.
  */
 #include "mm/claim.h"
+#include "mm/limpid.h"
 #include "mm/pageblock.h"
 #include "mm/store.h"
 #include "lib/printf.h"
@@ -215,7 +216,7 @@ static void check_zone(struct check *c)
     spin_unlock(&z->lock);
 }
 
-unsigned mm_check(bool contents, void (*say)(const char *line))
+unsigned limpid_check(bool contents, void (*say)(const char *line))
 {
     unsigned wrong = 0;
     for (unsigned n = 0; n < mm_zone_count; n++) {

@@ -5,6 +5,7 @@
  */
 #include "mm/bell.h"
 #include "mm/gigablock.h"
+#include "mm/limpid.h"
 #include "mm/store.h"
 #include "mm/strategy/strategy.h"
 
@@ -44,7 +45,7 @@ static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
     preempt_enable();
 }
 
-void mm_free(pfn_t pfn, unsigned order)
+void limpid_free(pfn_t pfn, unsigned order)
 {
     struct zone *z = zone_of(pfn);
     if (!z || order > ORDER_MAX || !IS_ALIGNED(pfn, 1ULL << order) ||
@@ -81,7 +82,7 @@ static void free_mask(struct zone *z, pfn_t first, const struct map512 *frames)
     preempt_enable();
 }
 
-void mm_free_mask(pfn_t first, const struct map512 *frames)
+void limpid_free_mask(pfn_t first, const struct map512 *frames)
 {
     struct map512 left = *frames;
     unsigned bit;

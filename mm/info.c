@@ -3,6 +3,7 @@
  * they are read under its lock. Next: mm/check.c.
  */
 #include "mm/info.h"
+#include "mm/limpid.h"
 #include "mm/store.h"
 #include "mm/zone.h"
 
@@ -27,7 +28,7 @@ void info_count_taker(const struct zone *z, u64 n)
     fetch_add(local ? &cpu_scrubs[cpu].takers_local : &cpu_scrubs[cpu].takers_remote, n);
 }
 
-void mm_cpu_info(unsigned cpu, struct mm_cpu_info *out)
+void limpid_cpu_info(unsigned cpu, struct mm_cpu_info *out)
 {
     ASSERT(cpu < nr_cpus);
     *out = (struct mm_cpu_info){
@@ -40,7 +41,7 @@ void mm_cpu_info(unsigned cpu, struct mm_cpu_info *out)
     store_count_cpu(cpu, &out->stored_clean, &out->stored_dirty);
 }
 
-unsigned mm_nr_zones(void)
+unsigned limpid_nr_zones(void)
 {
     return mm_zone_count;
 }
@@ -57,7 +58,7 @@ static u64 oldest_dirt_locked(const struct zone *z)
     return oldest;
 }
 
-void mm_zone_info(unsigned zone, struct mm_zone_info *out)
+void limpid_zone_info(unsigned zone, struct mm_zone_info *out)
 {
     struct zone *z = &mm_zones[zone];
     ASSERT(zone < mm_zone_count);
@@ -82,34 +83,4 @@ void mm_zone_info(unsigned zone, struct mm_zone_info *out)
     out->oldest_dirt_ms = oldest_dirt_locked(z);
     out->oldest_scrubbed_ms = z->oldest_scrubbed_ms;
     spin_unlock(&z->lock);
-}
-
-void mm_node_info(unsigned node, struct mm_zone_info *out)
-{
-    *out = (struct mm_zone_info){.node = node};
-    for (unsigned n = 0; n < mm_zone_count; n++) {
-        struct mm_zone_info z;
-        mm_zone_info(n, &z);
-        if (node != MM_ALL_NODES && z.node != node)
-            continue;
-        out->frames += z.frames;
-        out->clean += z.clean;
-        out->dirty += z.dirty;
-        out->stored_clean += z.stored_clean;
-        out->stored_dirty += z.stored_dirty;
-        out->in_flight += z.in_flight;
-        out->allocated += z.allocated;
-        out->retired += z.retired;
-        out->metadata_bytes += z.metadata_bytes;
-        out->scrubbed_idle_local += z.scrubbed_idle_local;
-        out->scrubbed_idle_remote += z.scrubbed_idle_remote;
-        out->scrubbed_takers_local += z.scrubbed_takers_local;
-        out->scrubbed_takers_remote += z.scrubbed_takers_remote;
-        out->scrubbed_aged += z.scrubbed_aged;
-        out->scrubbed_at_free += z.scrubbed_at_free;
-        out->waits += z.waits;
-        out->max_clears_waited = MAX(out->max_clears_waited, z.max_clears_waited);
-        out->oldest_dirt_ms = MAX(out->oldest_dirt_ms, z.oldest_dirt_ms);
-        out->oldest_scrubbed_ms = MAX(out->oldest_scrubbed_ms, z.oldest_scrubbed_ms);
-    }
 }

@@ -34,6 +34,15 @@ struct mm_config {
 };
 
 /*
+ * Which allocator stands behind these calls: "limpid" unless another one is chosen before
+ * mm_init(). mm_backend_set() gives 0 or E_NOENT; mm_backend_nth() the names there are, by
+ * number, NULL past the last.
+ */
+int mm_backend_set(const char *name);
+const char *mm_backend_name(void);
+const char *mm_backend_nth(unsigned i);
+
+/*
  * Makes zones of the ranges and gives them everything but their own metadata, which is taken
  * from their memory. All of it counts as dirty. Touches metadata only, in steps of a pageblock.
  * Boot CPU, once, nr_cpus and cpu_node() final. 0, E_INVAL (ranges), E_NOMEM (no zone at all).
@@ -55,12 +64,13 @@ enum take_flags {
  * whole block itself, preemptibly, without a lock; waits for at most one frame's clear of
  * another CPU.
  */
-pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node);
+static inline pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node);
 /* The same; adds to *cleared how many of the frames it had to clear itself. */
-pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node, u64 *cleared);
+static inline pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node,
+                                    u64 *cleared);
 
 /* Gives back a block that mm_take() gave, or an aligned part of one. Panics on a double free. */
-void mm_free(pfn_t pfn, unsigned order);
+static inline void mm_free(pfn_t pfn, unsigned order);
 
 /*
  * Gives back the frames of `frames` in the pageblock that starts at `first` (a multiple of 512):
@@ -154,9 +164,16 @@ u32 mm_aged_sleep_ms(u32 age_ms);
 /* What clearing one frame takes on this machine, nanoseconds: a running mean of scrub steps. */
 u64 mm_clear_ns(void);
 
-/* Chooses a strategy by name ("claim", "eager"). 0 or E_NOENT. */
+/*
+ * Chooses a strategy of this backend by name, at any moment. 0; E_NOENT: there is none of that
+ * name; E_INVAL: it is another backend's, which takes a boot.
+ */
 int mm_strategy_set(const char *name);
 const char *mm_strategy_name(void);
+/* The strategies of this backend by number, its default first; NULL past the last. */
+const char *mm_strategy_nth(unsigned i);
+/* The backend that has a strategy of that name, this one if it has; NULL: none. */
+const char *mm_strategy_backend(const char *name);
 
 /* ---- looking ---- */
 
@@ -205,5 +222,7 @@ u64 mm_cpu_scrubbed(unsigned cpu);
  * as long as it takes.
  */
 unsigned mm_check(bool contents, void (*say)(const char *line));
+
+#include "mm/backend.h" /* the calls above that are inline */
 
 #endif

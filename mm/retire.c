@@ -13,6 +13,7 @@
  */
 #include "mm/retire.h"
 #include "mm/bell.h"
+#include "mm/limpid.h"
 #include "mm/pageblock.h"
 #include "mm/store.h"
 
@@ -54,9 +55,9 @@ static int retire_locked(struct zone *z, pfn_t pfn)
     return 0;
 }
 
-int mm_retire(pfn_t pfn)
+int limpid_retire(pfn_t pfn)
 {
-    if (!mm_owns(pfn))
+    if (!limpid_owns(pfn))
         return E_INVAL;
     struct zone *z = zone_of(pfn);
     spin_lock(&z->lock);

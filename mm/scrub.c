@@ -5,11 +5,11 @@
  */
 #include "mm/bell.h"
 #include "mm/claim.h"
+#include "mm/limpid.h"
 #include "mm/policy.h"
 #include "mm/scrub.h"
 #include "mm/strategy/strategy.h"
 
-static bool scrub_on = true;       /* (a) idle CPUs scrub */
 static u64 cpu_scrubbed[MAX_CPUS]; /* (o) frames; others read it relaxed */
 
 /*
@@ -40,12 +40,10 @@ static struct zone *zone_to_scrub(void)
 }
 
 /* The same question, were it not for the rate limit: when will the first such zone be free of it? */
-u64 mm_scrub_may_at(void)
+u64 limpid_scrub_may_at(void)
 {
     unsigned home = cpu_node(cpu_id());
     u64 first = 0;
-    if (!mm_scrub_enabled())
-        return 0;
     for (unsigned n = 0; n < mm_zone_count; n++) {
         const struct zone *z = &mm_zones[n];
         if (load_relaxed(&z->nr_dirty) == 0 || (z->node != home && !bell_node_busy(z->node)))
@@ -149,26 +147,12 @@ u64 mm_cpu_scrubbed(unsigned cpu)
     return cpu < nr_cpus ? load_relaxed(&cpu_scrubbed[cpu]) : 0;
 }
 
-/* ---- the calls of the idle loop ---- */
-
-bool mm_scrub_step(void)
+bool limpid_scrub_step(void)
 {
-    return mm_scrub_enabled() && strategy_now()->idle_step();
+    return strategy_now()->idle_step();
 }
 
-bool mm_scrub_may(void)
+bool limpid_scrub_may(void)
 {
-    return mm_scrub_enabled() && strategy_now()->idle_may();
-}
-
-bool mm_scrub_enabled(void)
-{
-    return load_relaxed(&scrub_on);
-}
-
-void mm_scrub_enable(bool on)
-{
-    store_relaxed(&scrub_on, on);
-    if (on)
-        mm_bell_pass_on(); /* its full fence orders the switch before the look at the sleepers */
+    return strategy_now()->idle_may();
 }

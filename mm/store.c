@@ -20,6 +20,7 @@
  */
 #include "mm/store.h"
 #include "mm/bell.h"
+#include "mm/limpid.h"
 
 struct store {
     struct zone *zone; /* NULL: given up. Changes under that zone's lock only */
@@ -321,7 +322,7 @@ void store_flush(void)
     }
 }
 
-void mm_stores_flush(void)
+void limpid_stores_flush(void)
 {
     preempt_disable();
     store_flush();

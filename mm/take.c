@@ -11,6 +11,7 @@
  */
 #include "mm/take.h"
 #include "mm/info.h"
+#include "mm/limpid.h"
 #include "mm/store.h"
 
 /* ---- out of one zone ---- */
@@ -261,7 +262,7 @@ static __attribute__((noinline)) void clear_stored(pfn_t pfn, u64 *cleared)
     *cleared += clear_taken(&t);
 }
 
-pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
+pfn_t limpid_take(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
 {
     bool clean = flags & TAKE_CLEAN, this_node = flags & TAKE_THIS_NODE, dirty = false;
     if (order > ORDER_MAX || node >= nr_nodes)
@@ -278,10 +279,4 @@ pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node, u64 
     }
     struct take_request r = {.order = order, .clean = clean, .this_node = this_node, .node = node};
     return take_the_long_way(&r, cleared);
-}
-
-pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node)
-{
-    u64 cleared = 0;
-    return mm_take_counted(order, flags, node, &cleared);
 }

@@ -9,6 +9,7 @@
 #include "lib/string.h"
 #include "mm/bell.h"
 #include "mm/gigablock.h"
+#include "mm/limpid.h"
 #include "mm/policy.h"
 #include "mm/store.h"
 #include "mm/take.h"
@@ -37,7 +38,7 @@ struct zone *zone_of(pfn_t pfn)
     return NULL;
 }
 
-bool mm_owns(pfn_t pfn)
+bool limpid_owns(pfn_t pfn)
 {
     unsigned low = 0, high = nr_managed;
     while (low < high) {
@@ -255,7 +256,7 @@ static void index_zones(void)
     }
 }
 
-int mm_init(const struct mm_config *cfg)
+int limpid_init(const struct mm_config *cfg)
 {
     unsigned zone_gib = cfg->zone_gib ? cfg->zone_gib : ZONE_GIB_MAX;
     pfn_t piece_end[MAX_ZONES];

@@ -212,7 +212,7 @@ CRASHES = [
     Crash("panic", "this is what a panic looks like", ["crash_panic", "crash", "kernel_main"]),
     Crash("panic", "this is what a panic looks like", ["crash_panic"], also=also_ring3,
           before="start spinner mem=2M cpu=3 &; wait clean; check; "),
-    Crash("double-free", "^P2 one owner: double free", ["mm_free", "crash_double_free"],
+    Crash("double-free", "^P2 one owner: double free", ["limpid_free", "crash_double_free"],
           promise="P2, one owner", lock="zone"),
     Crash("lock-order", "^lock order: crash inner .* taken under crash outer",
           ["spin_lock", "crash_lock_order"], lock="crash outer"),
