@@ -86,26 +86,35 @@ static bool is_empty(const struct cpu_stores *cs)
            !load_relaxed(&cs->store[STORE_CLEAN].zone);
 }
 
-/*
- * Keeps the owners of all stores that hold anything out of them. What an owner pushes into an
- * empty one from now on was freed after we looked.
- */
-static void owners_stop(void)
+/* Marks whoever stores something and is not marked yet, and makes those pass a fence. */
+static bool owners_mark(void)
 {
     bool any = false;
-    spin_lock(&sweep_lock);
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
-        if (cpu == cpu_id() || is_empty(&stores[cpu]))
+        if (cpu == cpu_id() || load_relaxed(&stores[cpu].wanted) || is_empty(&stores[cpu]))
             continue;
         store_relaxed(&stores[cpu].wanted, 1);
         any = true;
     }
-    if (!any)
-        return;
-    cpus_serialize();
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-        while (load_relaxed(&stores[cpu].wanted) && load_acquire(&stores[cpu].inside))
-            cpu_relax();
+    if (any)
+        cpus_serialize();
+    return any;
+}
+
+/*
+ * Keeps the owners of all stores that hold anything out of them. It looks again until it finds
+ * nobody new: while those that were found are stopped, an owner that was passed by as empty may
+ * push what it frees, and another, not yet stopped, then pop its last; the taker would fail though
+ * there was always a frame. A store becomes empty only under its zone's lock, which a taker holds:
+ * so when the last look began, all that were not stopped were empty.
+ */
+static void owners_stop(void)
+{
+    spin_lock(&sweep_lock);
+    while (owners_mark())
+        for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+            while (load_relaxed(&stores[cpu].wanted) && load_acquire(&stores[cpu].inside))
+                cpu_relax();
 }
 
 static void owners_go(void)

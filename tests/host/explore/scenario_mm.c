@@ -166,6 +166,39 @@ const struct scenario scenario_refill = {
     .script = {take_one, take_one},
 };
 
+static void push_pop_setup(void)
+{
+    scrub_everything();
+    do_take(1, TAKE_CLEAN, 0); /* 8 and 9; 10 is left */
+    own(8, 1, 1);
+    own(9, 1, 2);
+    free_one_of(2, 9);
+    play_cpu(2);
+    scrub_everything();
+    do_take(0, TAKE_CLEAN, 0); /* one of 9 and 10; the other stays in the store of CPU 2 */
+}
+
+static void free_eighth(void)
+{
+    do_free(8, 0);
+}
+
+static void take_kept(void)
+{
+    do_take(0, TAKE_CLEAN, 0);
+}
+
+const struct scenario scenario_push_pop = {
+    .name = "push_pop",
+    .about = "a store is filled behind a sweep, one in front of it is emptied (rules 1, 3)",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 12, 0}},
+    .role = {"taker", "frees into its buffer", "pops its last"},
+    .setup = push_pop_setup,
+    .script = {take_kept, free_eighth, take_kept},
+};
+
 static void behind_setup(void)
 {
     do_take(1, TAKE_ANY, 0);
