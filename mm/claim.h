@@ -14,11 +14,13 @@ struct claim {
     u32 pb;             /* (Z) */
     u32 since;          /* (Z) the age of the dirt, kept for what comes back dirty (rule 17) */
     struct map512 mask; /* (Z) */
-    u32 begun;          /* (a) clears begun so far: relaxed, for counting only */
     u32 mark;           /* (Z) `begun` when the gate was shut */
     bool marked;        /* (Z) */
     bool aged;          /* (Z) the aged step's: neither limited nor counted as idle work */
-};
+    /* Written at every clear, so on a line of its own: who looks for claims does not wait for it. */
+    u32 begun
+        __attribute__((aligned(64))); /* (a) clears begun so far: relaxed, for counting only */
+} __attribute__((aligned(64)));
 
 /*
  * Claims the dirty free frames of one pageblock for this CPU, the next one in its own order.

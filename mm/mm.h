@@ -156,7 +156,8 @@ u64 mm_scrub_may_at(void);
 /*
  * The aged step of one node (protocol rule 17): sweeps stores that hold old dirt, then scrubs one
  * pageblock whose dirt is past the age bound, whatever the rate limit says. Gives nanoseconds
- * until it should be called again: 0 at once, ~0 when a bound is set. Thread context, a thread with guaranteed turns.
+ * until it should be called again: 0 at once, ~0 when a bound is set. Thread context, in a thread
+ * with guaranteed turns.
  */
 u64 mm_aged_step(unsigned node);
 /* The longest that mm_aged_step() lets its caller sleep under an age bound, ms. */

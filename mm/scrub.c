@@ -10,7 +10,10 @@
 #include "mm/scrub.h"
 #include "mm/strategy/strategy.h"
 
-static u64 cpu_scrubbed[MAX_CPUS]; /* (o) frames; others read it relaxed */
+/* Counted at every clear: a line each, or two scrubbers pull one line to and fro all the time. */
+static struct {
+    u64 frames; /* (o) others read it relaxed */
+} __attribute__((aligned(64))) scrubbed_by[MAX_CPUS];
 
 /*
  * The grant test without the lock: dirt, gate open, policy. The claim looks again under the lock.
@@ -69,7 +72,7 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
 {
     struct map512 cleared = {{0}}, todo = c->mask;
     pfn_t first = zone_pb_pfn(z, c->pb);
-    u64 *count = &cpu_scrubbed[cpu_id()];
+    u64 *count = &scrubbed_by[cpu_id()].frames;
     u32 n = 0;
     map512_for_each(bit, &todo)
     {
@@ -144,7 +147,7 @@ bool scrub_claim_step(void)
 
 u64 mm_cpu_scrubbed(unsigned cpu)
 {
-    return cpu < nr_cpus ? load_relaxed(&cpu_scrubbed[cpu]) : 0;
+    return cpu < nr_cpus ? load_relaxed(&scrubbed_by[cpu].frames) : 0;
 }
 
 bool limpid_scrub_step(void)

@@ -16,24 +16,29 @@
 
 /* ---- out of one zone ---- */
 
+static bool serves_dirty(const struct zone *z, u32 i, unsigned order)
+{
+    struct map512 m = pageblock_view_locked(z, i, VIEW_DIRTY);
+    return map512_max_order(&m) >= (int)order;
+}
+
 /*
- * A partly free pageblock that holds a dirty run of this order, found among the next few dirty
- * ones: who does not care leaves the clean for those who do, but does not search for long.
+ * A partly free pageblock that holds a dirty run of this order: the fullest that serves, if it is
+ * dirty there, so that whole ones stay whole; else one of the next few dirty ones. Who does not
+ * care leaves the clean for those who do, but does not search for long.
  */
 static u32 find_dirty_part(const struct zone *z, unsigned order)
 {
     enum { LOOKS = 8 };
-    u32 from = 0;
-    for (unsigned look = 0; look < LOOKS; look++) {
-        u32 i = gigablock_next_dirty_locked(z, from);
+    u32 i = pageblock_find_locked(z, LIST_ANY, order), from = 0;
+    if (i != PB_NONE && serves_dirty(z, i, order))
+        return i;
+    for (unsigned look = 0; look < LOOKS && from < z->nr_pbs; look++, from = i + 1) {
+        i = gigablock_next_dirty_locked(z, from);
         if (i == PB_NONE || i < from)
             return PB_NONE;
-        struct map512 m = pageblock_view_locked(z, i, VIEW_DIRTY);
-        if (!map512_full(&m) && map512_max_order(&m) >= (int)order)
+        if (z->pb[i].nr_free && serves_dirty(z, i, order))
             return i;
-        from = i + 1;
-        if (from == z->nr_pbs)
-            return PB_NONE;
     }
     return PB_NONE;
 }

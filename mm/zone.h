@@ -83,50 +83,57 @@ struct list_heads {
     u16 nonempty[NR_FILLS];         /* (Z) bit c: head[][c] is not empty */
 };
 
+/*
+ * Laid out by who writes what: a line that one CPU writes is gone from the caches of all others.
+ * What every free reads (whose frame is it?) never changes; the lock and what only its holder
+ * touches come next; then what others look at without the lock, each kind on a line of its own.
+ */
 struct zone {
-    struct spinlock lock;
     unsigned index, node;  /* (c) */
     pfn_t start, end;      /* (c) the span; holes inside are allocated for ever to nobody */
     u64 first_gib;         /* (c) */
     unsigned nr_gigs;      /* (c) 1 .. ZONE_GIB_MAX */
-    u64 first_pb;          /* (c) pfn / 512 of pb[0] */
     u32 nr_pbs;            /* (c) */
+    u64 first_pb;          /* (c) pfn / 512 of pb[0] */
     struct gigablock *gig; /* (c) array of nr_gigs */
     struct pageblock *pb;  /* (c) array of nr_pbs */
     u64 total;             /* (c) frames managed */
     u64 metadata_bytes;    /* (c) */
 
-    struct list_heads list[NR_LISTS]; /* (Z) */
-    u64 dirty_gigs;                   /* (Z) bit g: gig[g].dirty is not empty */
+    struct spinlock lock __attribute__((aligned(64)));
+
+    u64 outside __attribute__((aligned(64))); /* (Z) frames handed out by the maps to takers and
+                                                 stores */
+    u64 in_flight;                            /* (Z) frames in claims */
+    u64 retired;                              /* (Z) bad frames that came back and stay */
+    u64 dirty_gigs;                           /* (Z) bit g: gig[g].dirty is not empty */
+    u32 nr_claims;                            /* (Z) */
+    unsigned nr_bad;                          /* (Z) entries of bad[] */
+    struct list_heads list[NR_LISTS];         /* (Z) */
 
     /* (Z); read without the lock as hints, so written with store_relaxed() */
-    u64 nr_free;  /* free frames in the maps */
-    u64 nr_dirty; /* of these, dirty */
-
-    u64 outside;   /* (Z) frames handed out by the maps to takers and stores */
-    u64 in_flight; /* (Z) frames in claims */
-    u64 retired;   /* (Z) bad frames that came back and stay */
+    u64 nr_free __attribute__((aligned(64))); /* free frames in the maps */
+    u64 nr_dirty;                             /* of these, dirty */
 
     /*
      * The gate (protocol rules 4 to 6): takers that wait for claims of this zone. Raised and
      * dropped under the lock; a scrubber reads it without, after every frame. (Z)(a)
      */
-    u32 waiters;
-    u32 nr_claims; /* (Z) */
-    u64 returns;   /* (Z)(a) counts claim returns; a waiter spins on it outside the lock */
-
-    pfn_t bad[ZONE_BAD_MAX]; /* (Z) frames never to come back, retired or about to be */
-    unsigned nr_bad;         /* (Z) */
+    u32 waiters __attribute__((aligned(64)));
+    /* (Z)(a) counts claim returns; a waiter spins on it outside the lock */
+    u64 returns __attribute__((aligned(64)));
 
     /* Statistics. */
-    u64 scrubbed_idle_local, scrubbed_idle_remote;     /* (Z) frames */
-    u64 scrubbed_aged;                                 /* (Z) frames */
-    u64 scrubbed_takers_local, scrubbed_takers_remote; /* (a) frames; plain counters */
-    u64 scrubbed_at_free;                              /* (a) */
-    u64 waits;                                         /* (Z) */
-    u64 max_clears_waited;                             /* (Z) */
-    u32 oldest_scrubbed_ms;                            /* (Z) */
-};
+    u64 scrubbed_idle_local __attribute__((aligned(64))); /* (Z) frames */
+    u64 scrubbed_idle_remote, scrubbed_aged;              /* (Z) frames */
+    u64 waits;                                            /* (Z) */
+    u64 max_clears_waited;                                /* (Z) */
+    u32 oldest_scrubbed_ms;                               /* (Z) */
+    u64 scrubbed_takers_local, scrubbed_takers_remote;    /* (a) frames; plain counters */
+    u64 scrubbed_at_free;                                 /* (a) */
+
+    pfn_t bad[ZONE_BAD_MAX]; /* (Z) frames never to come back, retired or about to be */
+} __attribute__((aligned(64)));
 
 extern struct zone mm_zones[MAX_ZONES]; /* (c) in order of address; index is the lock order */
 extern unsigned mm_zone_count;          /* (c) */
