@@ -185,7 +185,8 @@ ASFLAGS := -f elf64 -g -F dwarf -I./ -Iarch/x86_64/ $(if $(WERROR),-Werror)
 # No libgcc: its functions use the red zone, which an interrupt in the kernel would overwrite.
 LDFLAGS := -m elf_x86_64 -static -nostdlib --build-id=none -z max-page-size=4096 -z noexecstack
 
-SOURCES := $(wildcard $(addsuffix /*.c,lib arch/x86_64 mm mm/strategy sched guest kernel tests)) \
+SOURCES := $(wildcard $(addsuffix /*.c,lib arch/x86_64 mm mm/strategy sched guest kernel \
+             kernel/bench kernel/work kernel/promise tests)) \
            $(wildcard arch/x86_64/*.asm)
 OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(SOURCES))
 

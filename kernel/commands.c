@@ -4,11 +4,11 @@
  *
  * Owns nothing but the words of the command that runs (one at a time, thread "main").
  *
- * Next: tables.c (what they print), bench.c, guest/guest.h (what they start).
+ * Next: tables.c (what they print), bench/bench.c, guest/guest.h (what they start).
  */
 #include "kernel/commands.h"
 #include "kernel/policy.h"
-#include "kernel/bench.h"
+#include "kernel/bench/bench.h"
 #include "kernel/console.h"
 #include "kernel/crash.h"
 #include "kernel/rest.h"
@@ -289,11 +289,8 @@ static void command_scrub(struct words *w)
 
 static void command_bench(struct words *w)
 {
-    if (w->nr != 2 || w->word[1].value || strcmp(w->word[1].key, "destroy") != 0) {
+    if (w->nr != 2 || w->word[1].value || !bench_run(w->word[1].key))
         command_usage(w);
-        return;
-    }
-    bench_destroy();
 }
 
 static void say_line(const char *line)
@@ -349,8 +346,8 @@ static const struct command commands[] = {
      "idle CPUs scrub or not, how, and within which limits (=off: none); alone: what is in force, "
      "and which strategies there are",
      NULL, 0, command_scrub},
-    {"bench", "destroy", "free 256 MiB with claim and with eager: the ratio", NULL, 0,
-     command_bench},
+    {"bench", "alloc|scrub|destroy|create|wake|all",
+     "what things cost here, each against a baseline of this boot", NULL, 0, command_bench},
     {"check", "", "recount every map and read every clean frame", "", 0, command_check},
     {"crash", "KIND", "break the kernel on purpose; without KIND: the ways there are", NULL, 0,
      command_crash},

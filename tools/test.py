@@ -21,6 +21,7 @@ import bars
 import broken_tables
 import debug_test
 import ktap
+import lines_test
 import model
 import odd_machines
 import outside
@@ -184,7 +185,7 @@ def host_program(path, seed, case=None, more=(), limit=HOST_LIMIT):
 def tool_tests():
     out = Outcome("tools")
     started = time.monotonic()
-    for name, case in selftest.CASES:
+    for name, case in selftest.CASES + lines_test.CASES:
         try:
             case()
             out.passed += 1
@@ -284,7 +285,7 @@ def matrix(seed):
 def everything(seed):
     return (matrix(seed) + outside_jobs(seed, 3) + host_jobs(seed) + debug_test.jobs(proof) +
             selftest.runner_jobs(proof, kernel_suite) + model.jobs(proof, long=False) +
-            bar_jobs())
+            lines_test.jobs(proof) + bar_jobs())
 
 
 def selected_jobs(selector, seed):

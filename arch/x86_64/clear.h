@@ -24,4 +24,23 @@ void clear_ordinary(void *p, size_t bytes);
 /* True if the frame holds only zeroes. Reads all of it. */
 bool frame_is_zero(const void *frame);
 
+/* Called before each frame is cleared, whoever clears it. NULL: nobody looks (the hosted build). */
+extern void (*clear_witness)(const void *frame);
+
+/*
+ * What a CPU has cleared since boot, whoever asked for it: the kernel's own witness of what the
+ * allocators say of themselves (kernel/measure.c). Frames.
+ */
+struct clear_counts {
+    u64 frames;
+    u64 locked; /* while it held the lock of a zone (P5: none) */
+    u64 again;  /* while watched: whose first word was zero before */
+};
+void clear_counts_get(unsigned cpu, struct clear_counts *out);
+/*
+ * Whether `again` is counted: who watches leaves no frame dirty whose first word is zero, so what
+ * is counted was clean already, or is cleared twice. Costs a load for each clear.
+ */
+void clear_watch(bool on);
+
 #endif

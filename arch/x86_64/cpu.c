@@ -157,6 +157,7 @@ void cpu_early_init(void)
     trap_table_init();
     cpu_load(&boot_cpu);
     boot_cpu.online = true;
+    clear_count_init();
     time_init();
 }
 

@@ -5,6 +5,7 @@
 #define ARCH_CPU_H
 
 #include "lib/base.h"
+#include "clear.h"
 
 #define LOCKS_HELD_MAX 80 /* all zone locks of a big machine, and a few */
 
@@ -29,6 +30,7 @@ struct cpu {
     const struct spinlock *locks_held[LOCKS_HELD_MAX]; /* (o) in the order they were taken */
     const struct spinlock *waits_for; /* (o) which lock it waits for; NULL: none. For panics */
     struct cpu_arch *arch;            /* (c) GDT, TSS, IST stacks: arch/x86_64/ only */
+    struct clear_counts clears;       /* (o) what it has cleared; others read it relaxed */
 };
 
 /* Valid from cpu_early_init() on (the boot CPU's), on every CPU from its first C line. */

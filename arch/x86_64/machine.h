@@ -33,6 +33,9 @@ enum {
     VECTOR_SPURIOUS = 0xff, /* its low four bits are ones, as old APICs insist (SDM3 11.9) */
 };
 
+/* From now on clears are counted: struct cpu has to be there (clear_count.c). */
+void clear_count_init(void);
+
 /* ---- per-CPU data that only the machine knows ---- */
 struct tss { /* APM2 12.2.5 */
     u32 reserved0;
