@@ -11,6 +11,7 @@
 #include "kernel/bench/bench.h"
 #include "kernel/console.h"
 #include "kernel/crash.h"
+#include "kernel/promise/promise.h"
 #include "kernel/rest.h"
 #include "kernel/tables.h"
 #include "guest/guest.h"
@@ -293,6 +294,12 @@ static void command_bench(struct words *w)
         command_usage(w);
 }
 
+static void command_promise(struct words *w)
+{
+    if (w->nr != 2 || w->word[1].value || !promise_run(w->word[1].key))
+        command_usage(w);
+}
+
 static void say_line(const char *line)
 {
     log_line("%s", line);
@@ -348,6 +355,8 @@ static const struct command commands[] = {
      NULL, 0, command_scrub},
     {"bench", "alloc|scrub|destroy|create|wake|all",
      "what things cost here, each against a baseline of this boot", NULL, 0, command_bench},
+    {"promise", "P1|...|P9|all", "puts the promises to the test under this strategy", NULL, 0,
+     command_promise},
     {"check", "", "recount every map and read every clean frame", "", 0, command_check},
     {"crash", "KIND", "break the kernel on purpose; without KIND: the ways there are", NULL, 0,
      command_crash},
