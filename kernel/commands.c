@@ -14,6 +14,7 @@
 #include "kernel/promise/promise.h"
 #include "kernel/rest.h"
 #include "kernel/tables.h"
+#include "kernel/work/work.h"
 #include "guest/guest.h"
 #include "lib/errors.h"
 #include "lib/string.h"
@@ -300,6 +301,12 @@ static void command_promise(struct words *w)
         command_usage(w);
 }
 
+static void command_work(struct words *w)
+{
+    if (w->nr != 2 || w->word[1].value || !work_run(w->word[1].key))
+        command_usage(w);
+}
+
 static void say_line(const char *line)
 {
     log_line("%s", line);
@@ -357,6 +364,8 @@ static const struct command commands[] = {
      "what things cost here, each against a baseline of this boot", NULL, 0, command_bench},
     {"promise", "P1|...|P9|all", "puts the promises to the test under this strategy", NULL, 0,
      command_promise},
+    {"work", "SCENARIO|all", "the same work for every strategy: " WORK_SCENARIOS, NULL, 0,
+     command_work},
     {"check", "", "recount every map and read every clean frame", "", 0, command_check},
     {"crash", "KIND", "break the kernel on purpose; without KIND: the ways there are", NULL, 0,
      command_crash},

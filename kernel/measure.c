@@ -107,6 +107,7 @@ static void spinner(void *unused)
     (void)unused;
     fetch_add(&spin_running, 1);
     while (!load_relaxed(&spin_stop)) {
+        sched_yield(); /* others of this CPU first: it is to be busy, not to be slow */
         irqs_off();
         if (load_relaxed(&spin_stop) || need_resched())
             irqs_on();
@@ -274,10 +275,10 @@ u64 measure_settle(unsigned node, u64 stuck_ns)
     return left;
 }
 
-u64 measure_clean_within(unsigned node, u64 ns, u64 *took_ns)
+u64 measure_clean_within(unsigned node, u64 frames, u64 ns, u64 *took_ns)
 {
     u64 began = time_ns(), left;
-    while ((left = measure_unclean(node)) != 0 && time_ns() - began < ns)
+    while ((left = measure_unclean(node)) > frames && time_ns() - began < ns)
         thread_sleep(POLL_NS);
     *took_ns = time_ns() - began;
     return left;

@@ -92,8 +92,8 @@ void ballast_free(struct ballast *b);
  * for ever). Guests that are exiting and threads that ended are gone first. Frames left dirty.
  */
 u64 measure_settle(unsigned node, u64 stuck_ns);
-/* The same without the wait for guests, for at most `ns`; `*took_ns` until it was clean. */
-u64 measure_clean_within(unsigned node, u64 ns, u64 *took_ns);
+/* Until at most `frames` are dirty, for at most `ns`: how many are then, and how long it took. */
+u64 measure_clean_within(unsigned node, u64 frames, u64 ns, u64 *took_ns);
 
 struct counts {                              /* frames, since boot */
     u64 clears, clears_locked, clears_again; /* the machine's own witness: arch/x86_64/clear.h */

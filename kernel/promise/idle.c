@@ -84,7 +84,7 @@ static u64 forgotten(unsigned node, unsigned busy, u64 wait_ns)
     if (busy != NOBODY && !spinners_start(busy))
         return 0;
     make_dirt(node);
-    u64 left = measure_clean_within(node, wait_ns, &took);
+    u64 left = measure_clean_within(node, 0, wait_ns, &took);
     if (busy != NOBODY)
         spinners_stop();
     return left;
