@@ -45,6 +45,11 @@ enum cpu_state mm_cpu_state(unsigned cpu)
     return (enum cpu_state)load_relaxed(&states[cpu]);
 }
 
+unsigned bell_node_cpus(unsigned node)
+{
+    return node_first[node + 1] - node_first[node];
+}
+
 bool bell_node_busy(unsigned node)
 {
     for (unsigned n = node_first[node]; n < node_first[node + 1]; n++)
@@ -84,13 +89,18 @@ void bell_ring(const struct zone *z)
 {
     if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled())
         return;
-    full_fence(); /* the dirt before the states: pairs with mm_cpu_state_set() */
-    if (load_relaxed(&states[cpu_id()]) == CPU_AWAKE && cpu_node(cpu_id()) == z->node)
-        return; /* we are in the idle loop ourselves and will look */
     /* Home first; with nobody idle there, the nearest node that has somebody (rule 15). */
-    for (unsigned i = 0; i < nr_nodes; i++) {
+    bell_ring_node(z->node, nr_nodes);
+}
+
+void bell_ring_node(unsigned node, unsigned reach)
+{
+    full_fence(); /* the dirt before the states: pairs with mm_cpu_state_set() */
+    if (load_relaxed(&states[cpu_id()]) == CPU_AWAKE && cpu_node(cpu_id()) == node)
+        return; /* we are in the idle loop ourselves and will look */
+    for (unsigned i = 0; i < reach; i++) {
         bool awake;
-        unsigned sleeper = find_sleeper(mm_node_near(z->node, i), &awake);
+        unsigned sleeper = find_sleeper(mm_node_near(node, i), &awake);
         if (awake)
             return; /* looks again before it sleeps */
         if (sleeper != MAX_CPUS) {
@@ -103,11 +113,16 @@ void bell_ring(const struct zone *z)
 
 void bell_wake_next(const struct zone *z)
 {
-    bool awake;
-    unsigned sleeper = find_sleeper(z->node, &awake);
     /* Helpers come in only where nobody is at home, as zone_to_scrub() grants it. */
-    for (unsigned i = 1; i < nr_nodes && sleeper == MAX_CPUS && bell_node_busy(z->node); i++)
-        sleeper = find_sleeper(mm_node_near(z->node, i), &awake);
+    bell_wake_next_node(z->node, bell_node_busy(z->node) ? nr_nodes : 1);
+}
+
+void bell_wake_next_node(unsigned node, unsigned reach)
+{
+    bool awake;
+    unsigned sleeper = MAX_CPUS;
+    for (unsigned i = 0; i < reach && sleeper == MAX_CPUS; i++)
+        sleeper = find_sleeper(mm_node_near(node, i), &awake);
     if (sleeper != MAX_CPUS)
         wake(sleeper);
 }

@@ -19,6 +19,12 @@ void bell_ring(const struct zone *z);
  */
 void bell_wake_next(const struct zone *z);
 
+/* The same for whoever keeps no zones: of the `reach` nearest nodes, itself first. */
+void bell_ring_node(unsigned node, unsigned reach);
+void bell_wake_next_node(unsigned node, unsigned reach);
+/* How many CPUs a node has. */
+unsigned bell_node_cpus(unsigned node);
+
 /* True if every CPU of the node runs a thread: it needs help. A node without CPUs always does. */
 bool bell_node_busy(unsigned node);
 

@@ -5,6 +5,9 @@
  */
 #include "mm/backend.h"
 #include "arch.h"
+#include "mm/bell.h"
+#include "mm/nodes.h"
+#include "mm/policy.h"
 
 static const struct backend *const backends[] = {&backend_limpid};
 const struct backend *mm_backend = &backend_limpid;
@@ -43,6 +46,12 @@ const char *mm_backend_nth(unsigned i)
 
 int mm_init(const struct mm_config *cfg)
 {
+    if (cfg->nr_nodes != nr_nodes || cfg->nr_ranges > MM_RANGES_MAX)
+        return E_INVAL;
+    nodes_init(cfg);
+    bell_init();
+    policy_init();
+    store_relaxed(&scrub_on, !cfg->scrub_off); /* there is nobody to ring for yet */
     return mm_backend->init(cfg);
 }
 

@@ -7,10 +7,8 @@
 #include "mm/zone.h"
 #include "lib/log.h"
 #include "lib/string.h"
-#include "mm/bell.h"
 #include "mm/gigablock.h"
 #include "mm/limpid.h"
-#include "mm/policy.h"
 #include "mm/store.h"
 #include "mm/take.h"
 
@@ -20,7 +18,6 @@ struct zone mm_zones[MAX_ZONES];
 unsigned mm_zone_count;
 
 static u8 gib_zone[MAX_GIB]; /* (c) the first zone that ends above this GiB's start */
-static u8 near_nodes[MAX_NODES][MAX_NODES];  /* (c) see mm_node_near() */
 static struct mm_range managed[MANAGED_MAX]; /* (c) what zones were given, sorted: no holes */
 static unsigned nr_managed;                  /* (c) */
 u8 mm_home_nodes[MAX_NODES];
@@ -53,11 +50,6 @@ bool limpid_owns(pfn_t pfn)
     return false;
 }
 
-unsigned mm_node_near(unsigned node, unsigned i)
-{
-    return near_nodes[node][i];
-}
-
 static void find_homes(void)
 {
     for (unsigned node = 0; node < nr_nodes; node++) {
@@ -65,27 +57,6 @@ static void find_homes(void)
         while (!node_has_memory[mm_node_near(node, i)])
             i++; /* some node has: there is a zone */
         mm_home_nodes[node] = (u8)mm_node_near(node, i);
-    }
-}
-
-/* Selection sort by distance, then by number; 64 nodes at most. */
-static void sort_nodes(const struct mm_config *cfg)
-{
-    for (unsigned node = 0; node < nr_nodes; node++) {
-        const u8 *d = cfg->distance ? cfg->distance + node * cfg->nr_nodes : NULL;
-        u64 done = 0;
-        for (unsigned i = 0; i < nr_nodes; i++) {
-            unsigned best = MAX_NODES, best_distance = ~0u;
-            for (unsigned other = 0; other < nr_nodes; other++) {
-                unsigned distance = other == node ? 0 : d ? d[other] : 20;
-                if (!(done >> other & 1) && distance < best_distance) {
-                    best = other;
-                    best_distance = distance;
-                }
-            }
-            near_nodes[node][i] = (u8)best;
-            done |= 1ULL << best;
-        }
     }
 }
 
@@ -261,7 +232,7 @@ int limpid_init(const struct mm_config *cfg)
     unsigned zone_gib = cfg->zone_gib ? cfg->zone_gib : ZONE_GIB_MAX;
     pfn_t piece_end[MAX_ZONES];
     unsigned piece[MAX_ZONES];
-    if (cfg->nr_nodes != nr_nodes || zone_gib > ZONE_GIB_MAX || cfg->nr_ranges > MM_RANGES_MAX)
+    if (zone_gib > ZONE_GIB_MAX)
         return E_INVAL;
     mm_zone_count = nr_managed = 0;
     int error = make_zones(cfg, zone_gib);
@@ -277,13 +248,9 @@ int limpid_init(const struct mm_config *cfg)
     if (mm_zone_count == 0)
         return E_NOMEM;
 
-    sort_nodes(cfg);
     index_zones();
     store_init();
-    bell_init();
-    policy_init();
     memset(node_has_memory, 0, sizeof(node_has_memory));
-    mm_scrub_enable(!cfg->scrub_off);
     for (unsigned n = 0; n < mm_zone_count; n++) {
         struct zone *z = &mm_zones[n];
         spin_init(&z->lock, "zone", RANK_ZONE, n);
