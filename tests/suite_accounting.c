@@ -286,7 +286,8 @@ static void zones_add_up_while_they_move(void)
     movers_stop = 0;
     for (unsigned i = 0; i < n; i++)
         ktest_spawn(&t[i], i * nr_cpus / n, move_frames, NULL);
-    for (u64 end = time_ns() + 300 * KTEST_MS; time_ns() < end; looks++) {
+    /* A busy host may give us hardly a turn in that time: then it takes longer, not fewer looks. */
+    for (u64 end = time_ns() + 300 * KTEST_MS; looks < 16 || time_ns() < end; looks++) {
         struct mm_zone_info i;
         unsigned zone = looks % mm_nr_zones();
         mm_zone_info(zone, &i);
@@ -300,7 +301,6 @@ static void zones_add_up_while_they_move(void)
     store_release(&movers_stop, 1);
     for (unsigned i = 0; i < n; i++)
         ktest_join(&t[i]);
-    CHECK(looks > 10);
 }
 
 static const struct ktest cases[] = {
