@@ -143,7 +143,7 @@ void log_line(const char *fmt, ...)
 
 u64 hash_mix(u64 a, u64 b)
 {
-    a = (a ^ b) * 0x9e3779b97f4a7c15ULL;
+    a = (a ^ b) * 0x9e3779b97f4a7c15ULL + 0xd1342543de82ef95ULL;
     a ^= a >> 29;
     a *= 0xbf58476d1ce4e5b9ULL;
     return a ^ a >> 32;
@@ -186,7 +186,7 @@ static void check_deadlock(void)
 }
 
 /* The CPU that goes on, the running one (`from`, NULL: none) perhaps. NULL: all is at rest. */
-static struct vcpu *decide(struct vcpu *from)
+static struct vcpu *decide(struct vcpu *from, enum choice_kind kind)
 {
     unsigned cpus = scenario->cpus, first = from ? from->id : cpus - 1;
     for (;;) {
@@ -218,7 +218,7 @@ static struct vcpu *decide(struct vcpu *from)
             check_deadlock();
             return NULL;
         }
-        unsigned chosen = n == 1 ? 0 : search_choose(n, cost, goes_on ? first : MAX_CPUS);
+        unsigned chosen = n == 1 ? 0 : search_choose(kind, n, cost, goes_on ? first : MAX_CPUS);
         if (chosen < drains)
             return who[chosen];
         memory_drain_one(who[chosen]);
@@ -226,9 +226,9 @@ static struct vcpu *decide(struct vcpu *from)
 }
 
 /* From CPU `from`, which stays where it is, to whoever is next. */
-static void go_on(struct vcpu *from)
+static void go_on(struct vcpu *from, enum choice_kind kind)
 {
-    struct vcpu *next = decide(from);
+    struct vcpu *next = decide(from, kind);
     if (!next)
         leave(RAN);
     next->state = VCPU_RUNS;
@@ -237,13 +237,27 @@ static void go_on(struct vcpu *from)
         stack_switch(&stack_top[from->id], stack_top[next->id]);
 }
 
-void engine_point(const struct site *at)
+void engine_pass(const struct site *at)
 {
     if (!engine.running)
         return;
     if (++engine.steps > STEPS_MAX)
         broke("livelock: no end after %u steps, at %s:%u", STEPS_MAX, at->file, at->line);
-    go_on(self);
+    self->passed = true;
+}
+
+void engine_point(const struct site *at)
+{
+    if (!engine.running)
+        return;
+    engine_pass(at);
+    self->passed = false;
+    go_on(self, CHOICE_POINT);
+}
+
+void engine_call_point(void)
+{
+    engine_point(SITE("call"));
 }
 
 void engine_block(enum vcpu_state state)
@@ -251,7 +265,8 @@ void engine_block(enum vcpu_state state)
     if (!engine.running)
         broke("CPU 0 would wait for ever outside of an execution");
     self->state = state;
-    go_on(self);
+    self->passed = false;
+    go_on(self, CHOICE_BLOCK);
 }
 
 static void vcpu_main(void)
@@ -260,7 +275,7 @@ static void vcpu_main(void)
     if (scenario->script[c->id])
         scenario->script[c->id]();
     c->state = VCPU_DONE;
-    go_on(c);
+    go_on(c, CHOICE_BLOCK);
     __builtin_unreachable();
 }
 
@@ -382,6 +397,7 @@ void engine_prepare(const struct scenario *s)
     scenario = s;
     engine = (struct engine){.running = false};
     put_pristine();
+    memory_forget();
     catch_crashes();
     if (!explore_memory)
         explore_memory = mmap(NULL, (size_t)PFN_END * FRAME_SIZE, PROT_READ | PROT_WRITE,
@@ -418,6 +434,7 @@ enum outcome engine_run(void)
     engine.steps = 0;
     engine.why[0] = 0;
     for (unsigned n = 0; n < scenario->cpus; n++) {
+        world.cpu[n].chain = hash_mix(n, 0); /* two CPUs' first steps are not one and the same */
         if (scenario->script[n])
             stack_make(n);
         else
@@ -426,7 +443,7 @@ enum outcome engine_run(void)
     /* Decided out here: the first decision, like any, may find that nothing follows. */
     checking = true;
     if (setjmp(checks_out) == 0) {
-        self = decide(NULL);
+        self = decide(NULL, CHOICE_POINT);
         engine.running = true;
         stack_switch(&main_top, stack_top[self->id]);
         engine.running = false;

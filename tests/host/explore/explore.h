@@ -62,7 +62,8 @@ struct vcpu {
     u64 chain; /* hash of its last event */
     unsigned nr_buffered, nr_watch;
     unsigned nr_unfenced; /* frames with a streaming clear that no fence has ordered yet */
-    unsigned clears;
+    const void *about;    /* what its last step was on */
+    bool passed;          /* it has come past a step that was no switch point since the last one */
 
     /* What the oracle watches, oracle.c. */
     bool in_free, in_take;
@@ -129,7 +130,6 @@ struct scenario {
     void (*script[MAX_CPUS])(void);  /* what each CPU does; NULL: nothing */
     void (*threads[MAX_CPUS])(void); /* what runs when the idle loop of that CPU gives way */
     void (*at_end)(void);            /* more checks, when all is at rest */
-    unsigned quiet_clears;           /* clears of one CPU after so many are no switch points */
 };
 
 extern const struct scenario *scenario;          /* the one that is explored */
@@ -160,6 +160,9 @@ extern struct engine {
     unsigned steps;
     char why[400]; /* BROKE: what */
     bool tracing;
+    bool every_point; /* also what meets no other CPU's steps is a switch point: for replays */
+    bool grown;       /* another thing is known to be shared */
+    bool every_step; /* the same, but not whether a store stays in its buffer: to test the search */
     const u32 *states; /* of the CPUs, mm/bell.c: for names in traces */
 } engine;
 
@@ -169,12 +172,17 @@ void broke(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn))
 void engine_cut(void) __attribute__((noreturn));
 /* A switch point of the running CPU. */
 void engine_point(const struct site *at);
+/* The running CPU makes a step that meets nobody else's: no switch point. */
+void engine_pass(const struct site *at);
+/* A switch point before what the oracle judges by: a call begins or is over. */
+void engine_call_point(void);
 /* The running CPU cannot go on in its state; returns when it can. */
 void engine_block(enum vcpu_state state);
 u64 hash_mix(u64 a, u64 b);
 
 /* ---- memory.c ---- */
-void memory_reset(void);
+void memory_reset(void);  /* for the next execution */
+void memory_forget(void); /* for the next scenario */
 void memory_drain_one(struct vcpu *c);
 void memory_drain(struct vcpu *c);
 bool memory_watch_changed(const struct vcpu *c);
@@ -185,8 +193,9 @@ const void *memory_last_locked(void);         /* what a locked instruction was l
  * the order of two steps needs an event in each, or one of the orders is cut off as the other.
  */
 void memory_event(const void *thing, u64 kind, bool writes);
-/* A free has returned; for the others it is over when all it stored is visible. */
+/* A call has returned. A free is over for the others when all it stored is visible. */
 void memory_call_ends(struct call *call);
+void memory_free_ends(struct call *call);
 
 /* ---- oracle.c ---- */
 struct frame *oracle_frame(pfn_t pfn);
@@ -202,15 +211,23 @@ void oracle_visible(struct vcpu *by, void *p, u64 old, u64 v);
 void oracle_at_rest(void);
 
 /* ---- search.c ---- */
-/* One of n options; cost[i] counts against the bound, option 0 is what happens by itself. */
-unsigned search_choose(unsigned n, const u8 *cost, u64 state);
+/*
+ * One of n options; cost[i] counts against the bound, option 0 is what happens by itself. A
+ * decision is named by the step it is made at, so that its name does not depend on which steps are
+ * switch points: several of one step by what they are about, and by their order.
+ */
+enum choice_kind { CHOICE_POINT, CHOICE_KEEP = 16, CHOICE_BLOCK = 20, CHOICES_A_STEP = 64 };
+unsigned search_choose(enum choice_kind kind, unsigned n, const u8 *cost, u64 state);
 
 struct limits {
     unsigned bound;
     double seconds; /* for one scenario, both parts */
     u64 executions; /* sampled, at most */
     u64 seed;
-    bool uncut;           /* do not cut off states that were seen before: slow */
+    /* To test the search: both are slow and have to come to the same ends. */
+    bool uncut;           /* do not cut off states that were seen before */
+    bool every;           /* every step is a switch point */
+    bool ends;            /* count the ends */
     const char *schedule; /* replay this one only */
     bool all_steps;       /* of a schedule are printed, not only those that meet others */
 };

@@ -19,15 +19,22 @@
 /* ---- things that CPUs share: each address, each frame ---- */
 
 struct thing {
-    const void *p;
-    u32 execution; /* of another one: a free place */
+    const void *p; /* NULL: a free place */
+    /* Of all executions of this scenario. */
+    u8 readers, writers; /* masks of CPUs */
+    bool shared;         /* somebody writes to it, and he is not alone */
+    u32 under;           /* locks under which all of them meet it */
+    u32 writes_under;    /* locks under which all of them write to it */
+    /* Of this execution; of another one: not used yet. */
+    u32 execution;
     u32 nr_buffered;
     u64 visible;       /* while nr_buffered: what all others see */
     u64 written, read; /* hashes: the last write, and the reads since */
 };
 
-enum { THINGS = 4096 };
+enum { THINGS = 8192 };
 static struct thing things[THINGS];
+static unsigned nr_things;
 static u32 execution;
 
 void memory_reset(void)
@@ -35,18 +42,91 @@ void memory_reset(void)
     execution++;
 }
 
+void memory_forget(void)
+{
+    memset(things, 0, sizeof(things));
+    nr_things = 0;
+}
+
 static struct thing *thing_of(const void *p)
 {
     unsigned n = (unsigned)(hash_mix((u64)p, 0) % THINGS);
     for (;; n = (n + 1) % THINGS) {
         struct thing *t = &things[n];
-        if (t->execution != execution) {
-            *t = (struct thing){.p = p, .execution = execution};
-            return t;
+        if (!t->p) {
+            if (++nr_things == THINGS - 1)
+                broke("more than %u things", THINGS);
+            *t = (struct thing){.p = p, .under = ~0u, .writes_under = ~0u};
         }
-        if (t->p == p)
-            return t;
+        if (t->p != p)
+            continue;
+        if (t->execution != execution) {
+            t->execution = execution;
+            t->nr_buffered = 0;
+            t->written = t->read = 0;
+        }
+        return t;
     }
+}
+
+/*
+ * A switch in front of a step that no other CPU's step can meet is the same as a switch behind it.
+ * So only the other steps are switch points: those on things that several CPUs share and not all
+ * of them under one lock that the step is under, too. What is shared and under which locks is
+ * found out on the way; once more is known, search.c begins again.
+ */
+static u32 lock_bit(const struct spinlock *l)
+{
+    return 1u << (l->rank == RANK_ZONE ? l->sub % 16 : 16 + l->rank % 16);
+}
+
+static u32 locks_held(const struct vcpu *c)
+{
+    u32 held = 0;
+    for (unsigned n = 0; n < c->nr_locks; n++)
+        held |= lock_bit(c->lock[n]);
+    return held;
+}
+
+static void meet(struct thing *t, const struct vcpu *c, bool writes)
+{
+    u8 me = (u8)(1u << c->id);
+    u32 held = locks_held(c), under = t->under, writes_under = t->writes_under;
+    *(writes ? &t->writers : &t->readers) |= me;
+    t->under &= held;
+    t->writes_under &= writes ? held : ~0u;
+    if (!t->shared && t->writers && ((t->writers | t->readers) & ~me))
+        t->shared = engine.grown = true;
+    else if (t->shared && (under != t->under || writes_under != t->writes_under))
+        engine.grown = true;
+}
+
+/* Could another CPU's step meet one of the running CPU's on t? */
+static bool may_meet(const struct thing *t, bool writes)
+{
+    u32 guards = writes ? t->under : t->writes_under;
+    return t->shared && (guards & locks_held(self)) == 0;
+}
+
+/* In front of a step on *p; a locked one also makes all stores of its CPU visible. */
+static void point(const void *p, bool writes, bool drains, const struct site *at)
+{
+    if (!engine.running)
+        return;
+    self->about = p;
+    if (engine.every_point || engine.every_step || may_meet(thing_of(p), writes) ||
+        (drains && self->nr_buffered))
+        engine_point(at);
+    else
+        engine_pass(at);
+}
+
+static void point_at_fence(const struct site *at)
+{
+    if (engine.every_point || engine.every_step || self->nr_buffered || self->nr_unfenced)
+        engine_point(at);
+    else
+        engine_pass(at);
 }
 
 static u64 get(const void *p, unsigned size)
@@ -94,8 +174,14 @@ static u64 event_hash(u64 chain, struct thing *t, u64 kind, bool writes)
 
 void memory_event(const void *what, u64 kind, bool writes)
 {
-    if (engine.running)
-        self->chain = event_hash(self->chain, thing_of(what), kind, writes);
+    if (!engine.running)
+        return;
+    struct thing *t = thing_of(what);
+    if (self->passed && what != self->about && may_meet(t, writes))
+        broke("the explorer passed by a switch point: an event of kind %llx has none of its own",
+              (unsigned long long)kind);
+    meet(t, self, writes);
+    self->chain = event_hash(self->chain, t, kind, writes);
 }
 
 static void local_event(u64 kind)
@@ -140,10 +226,9 @@ static void lock_pass_on(struct spinlock *l)
 void memory_drain_one(struct vcpu *c)
 {
     struct buffered b = c->buffered[0];
-    struct thing *t = thing_of(b.p);
+    struct thing *t = thing_of(b.size == CALL_END ? &world.clock : b.p);
     memmove(c->buffered, c->buffered + 1, --c->nr_buffered * sizeof(c->buffered[0]));
-    if (b.size != CALL_END)
-        event_hash(b.hash, t, 1, true);
+    event_hash(b.hash, t, 1, true); /* it is c's, whoever runs */
     if (engine.tracing && b.kept)
         trace_visible(c, &b);
     if (b.size == UNLOCK) {
@@ -167,13 +252,16 @@ void memory_drain(struct vcpu *c)
         memory_drain_one(c);
 }
 
-/* A store of the running CPU has been put into its buffer: does it stay? */
-static void keep_or_drain(void)
+/*
+ * A store of the running CPU has been put into its buffer: does it stay? One that nobody else
+ * looks at might as well not.
+ */
+static void keep_or_drain(const void *p)
 {
     static const u8 cost[2] = {0, 1};
     bool kept = self->nr_buffered > 1; /* behind one that stays */
-    if (!kept && engine.running)
-        kept = search_choose(2, cost, hash_mix(self->id, 2)) == 1;
+    if (!kept && engine.running && (engine.every_point || may_meet(thing_of(p), true)))
+        kept = search_choose(CHOICE_KEEP, 2, cost, hash_mix(self->id, 2)) == 1;
     if (!kept) {
         memory_drain(self);
         return;
@@ -194,10 +282,16 @@ static void buffer(void *p, unsigned size, u64 v, const struct site *at)
 
 void memory_call_ends(struct call *call)
 {
+    oracle_call_ended(call);
+    memory_event(&world.clock, CALL_END, true);
+}
+
+void memory_free_ends(struct call *call)
+{
     if (self->nr_buffered)
         buffer(call, CALL_END, 0, NULL);
     else
-        oracle_call_ended(call);
+        memory_call_ends(call);
 }
 
 /* ---- loads, stores, locked instructions ---- */
@@ -219,7 +313,7 @@ bool memory_watch_changed(const struct vcpu *c)
 
 u64 explore_load(const void *p, unsigned size, const struct site *at)
 {
-    engine_point(at);
+    point(p, false, false, at);
     u64 v = seen_by(self, p, size);
     memory_event(p, (u64)at, false);
     watch(p, size, v);
@@ -230,8 +324,10 @@ u64 explore_load(const void *p, unsigned size, const struct site *at)
 
 void explore_store(void *p, unsigned size, u64 v, const struct site *at)
 {
-    engine_point(at);
+    point(p, true, false, at);
     struct thing *t = thing_of(p);
+    if (engine.running)
+        meet(t, self, true);
     u64 old = seen_by(self, p, size);
     v = cut(v, size);
     if (engine.tracing)
@@ -243,7 +339,7 @@ void explore_store(void *p, unsigned size, u64 v, const struct site *at)
         t->visible = get(p, size);
     put(p, size, v);
     buffer(p, size, v, at);
-    keep_or_drain();
+    keep_or_drain(p);
 }
 
 static const void *last_locked;
@@ -257,7 +353,7 @@ const void *memory_last_locked(void)
 static u64 locked(void *p, unsigned size, bool (*change)(u64 old, u64 a, u64 *v), u64 a, u64 v,
                   const struct site *at)
 {
-    engine_point(at);
+    point(p, true, true, at);
     memory_drain(self);
     self->nr_watch = 0;
     last_locked = p;
@@ -315,7 +411,7 @@ bool explore_cas(void *p, unsigned size, u64 old, u64 v, const struct site *at)
 
 void explore_fence(const struct site *at)
 {
-    engine_point(at);
+    point_at_fence(at);
     memory_drain(self);
     self->nr_watch = 0;
     local_event((u64)at);
@@ -339,7 +435,7 @@ void explore_serialize(const struct site *at)
 
 void explore_relax(const struct site *at)
 {
-    engine_point(at);
+    engine_pass(at);
     local_event((u64)at);
     if (engine.running && !memory_watch_changed(self)) {
         if (engine.tracing)
@@ -354,8 +450,7 @@ void explore_relax(const struct site *at)
 void explore_clear(void *frame, size_t bytes, bool stream, const struct site *at)
 {
     pfn_t pfn = (pfn_t)((char *)frame - explore_memory) >> FRAME_SHIFT;
-    if (!scenario->quiet_clears || self->clears++ < scenario->quiet_clears)
-        engine_point(at);
+    engine_point(at);
     (void)bytes;
     /* 512 stores: more than a store buffer holds, so what was stored before has left it. */
     memory_drain(self);
@@ -367,7 +462,7 @@ void explore_clear(void *frame, size_t bytes, bool stream, const struct site *at
 
 void explore_clear_fence(const struct site *at)
 {
-    engine_point(at);
+    point_at_fence(at);
     local_event((u64)at);
     oracle_clear_fence();
     if (engine.tracing)
@@ -404,7 +499,7 @@ void explore_lock(struct spinlock *l, const struct site *at)
             broke("lock order: %s %u taken while %s %u is held, %s:%u", l->name, l->sub, top->name,
                   top->sub, at->file, at->line);
     }
-    engine_point(at);
+    point(l, true, true, at);
     memory_drain(c); /* a ticket is drawn by a locked instruction */
     memory_event(l, (u64)at, true);
     waits = l->busy;
@@ -431,7 +526,7 @@ void explore_unlock(struct spinlock *l, const struct site *at)
     if (!spin_held(l))
         broke("unlock of %s %u by a CPU that does not hold it, %s:%u", l->name, l->sub, at->file,
               at->line);
-    engine_point(at);
+    point(l, true, false, at);
     oracle_unlocked(l);
     unsigned n = c->nr_locks;
     while (c->lock[n - 1] != l)
@@ -443,7 +538,7 @@ void explore_unlock(struct spinlock *l, const struct site *at)
     buffer(l, UNLOCK, 0, at);
     if (engine.tracing)
         trace_unlocked(l, at);
-    keep_or_drain();
+    keep_or_drain(l);
     c->nr_watch = 0;
 }
 
@@ -462,7 +557,7 @@ bool explore_need_resched(const struct site *at)
 void explore_kick(unsigned cpu, const struct site *at)
 {
     struct vcpu *c = &world.cpu[cpu];
-    engine_point(at);
+    point(&c->kick, true, true, at);
     memory_drain(self);
     memory_event(&c->kick, (u64)at, true);
     if (engine.tracing)
@@ -475,7 +570,7 @@ void explore_kick(unsigned cpu, const struct site *at)
 
 void explore_irqs(bool on, const struct site *at)
 {
-    engine_point(at);
+    point(&self->kick, true, false, at);
     memory_event(&self->kick, (u64)at, true);
     self->irqs_off = !on;
     if (on)
@@ -486,7 +581,7 @@ void explore_irqs(bool on, const struct site *at)
 
 void explore_halt(const struct site *at)
 {
-    engine_point(at);
+    point(&self->kick, true, false, at);
     memory_event(&self->kick, (u64)at, true);
     self->irqs_off = false;
     if (engine.tracing)

@@ -60,6 +60,7 @@ void oracle_reset(const struct scenario *s)
  */
 static struct call *call_begin(unsigned what, pfn_t pfn, unsigned order)
 {
+    engine_call_point();
     if (world.nr_calls == CALLS_MAX)
         broke("the scenario makes more than %u calls", CALLS_MAX);
     struct call *call = &world.call[world.nr_calls++];
@@ -77,7 +78,6 @@ static struct call *call_begin(unsigned what, pfn_t pfn, unsigned order)
 void oracle_call_ended(struct call *call)
 {
     call->ended = ++world.clock;
-    memory_event(&world.clock, hash_mix(call->begun, call->cpu), true);
 }
 
 /* A block is handed out: P1, P2. */
@@ -126,6 +126,7 @@ pfn_t do_take(unsigned order, unsigned flags, unsigned node)
     self->raised = 0;
     memset(self->waited, 0, sizeof(self->waited));
     pfn_t pfn = mm_take(order, flags, node);
+    engine_call_point();
     self->in_take = false;
     if (engine.tracing) {
         if (pfn == PFN_NONE)
@@ -137,7 +138,7 @@ pfn_t do_take(unsigned order, unsigned flags, unsigned node)
     if (pfn != PFN_NONE)
         check_taken(call, pfn, order, flags & TAKE_CLEAN);
     check_waited();
-    oracle_call_ended(call);
+    memory_call_ends(call);
     return pfn;
 }
 
@@ -163,7 +164,8 @@ void do_free(pfn_t pfn, unsigned order)
     self->in_free = true;
     mm_free(pfn, order);
     self->in_free = false;
-    memory_call_ends(call);
+    engine_call_point();
+    memory_free_ends(call);
 }
 
 void do_free_mask(pfn_t first, const struct map512 *frames)
@@ -182,8 +184,9 @@ void do_free_mask(pfn_t first, const struct map512 *frames)
     self->in_free = true;
     mm_free_mask(first, frames);
     self->in_free = false;
+    engine_call_point();
     while (n)
-        memory_call_ends(calls[--n]);
+        memory_free_ends(calls[--n]);
 }
 
 int do_retire(pfn_t pfn)
@@ -192,6 +195,7 @@ int do_retire(pfn_t pfn)
     if (engine.tracing)
         trace(NULL, "mm_retire(frame %llu)", ull(pfn));
     int error = mm_retire(pfn);
+    engine_call_point();
     struct frame *f = oracle_frame(pfn);
     if (error == 0) {
         f->noted = true;
@@ -199,7 +203,7 @@ int do_retire(pfn_t pfn)
             f->retired_at = world.clock + 1; /* for takes that begin after our return */
     }
     memory_event(f, 3, true);
-    oracle_call_ended(call);
+    memory_call_ends(call);
     return error;
 }
 

@@ -6,9 +6,13 @@
  * state that was reached before with as much left to spend leads nowhere new and is cut off;
  * states are told apart by engine.sum, see memory.c, so orders that make no difference are one.
  *
+ * Only steps on what several CPUs share are switch points (memory.c). Which things are shared is
+ * learnt on the way, and each time that another one turns up the search begins again: what it goes
+ * through at last has switch points at all that were ever seen to be shared within that bound.
+ *
  * Beyond the bound: random walks, each with a rate of preemption of its own.
  *
- * A schedule is written as its decisions that were not 0, "NUMBER:OPTION,...".
+ * A schedule is written as its decisions that were not 0, "STEP:OPTION,...".
  */
 #include "explore.h"
 
@@ -22,6 +26,7 @@ enum { CHOICES_MAX = 20000, OPTIONS_MAX = 8 };
 
 static struct choice {
     u8 n, chosen, left; /* left: what could be spent here */
+    unsigned at;        /* the decision's name */
     u8 cost[OPTIONS_MAX];
 } choices[CHOICES_MAX];
 
@@ -91,6 +96,40 @@ static bool see(u64 state)
     return true;
 }
 
+/*
+ * The ends that executions have come to, each once, as a count and a sum: what a search goes
+ * through, whatever way it goes about it. Only kept track of for its test.
+ */
+enum { ENDS = 1 << 22 };
+static u64 *ends, nr_ends, ends_sum;
+
+static void ends_reset(bool wanted)
+{
+    nr_ends = ends_sum = 0;
+    if (!wanted)
+        return;
+    if (!ends)
+        ends = malloc(ENDS * sizeof(*ends));
+    memset(ends, 0, ENDS * sizeof(*ends));
+}
+
+static void end_note(u64 sum)
+{
+    if (!ends)
+        return;
+    for (u64 n = sum;; n++) {
+        if (ends[n % ENDS] == sum)
+            return;
+        if (ends[n % ENDS] == 0) {
+            ends[n % ENDS] = sum;
+            ends_sum += sum;
+            if (++nr_ends == ENDS / 2)
+                broke("too many ends to count");
+            return;
+        }
+    }
+}
+
 /* ---- decisions ---- */
 
 static u64 random_next(void)
@@ -113,15 +152,22 @@ static unsigned choose_sampled(unsigned n, const u8 *cost)
     return (unsigned)(random_next() % n);
 }
 
-static unsigned choose_replayed(void)
+static unsigned choose_replayed(unsigned at)
 {
     for (unsigned i = 0; i < replayed.n; i++)
-        if (replayed.d[i].at == nr_choices)
+        if (replayed.d[i].at == at)
             return replayed.d[i].option;
     return 0;
 }
 
-unsigned search_choose(unsigned n, const u8 *cost, u64 state)
+static unsigned name_choice(enum choice_kind kind)
+{
+    unsigned at = engine.steps * CHOICES_A_STEP + kind;
+    unsigned next = nr_choices ? choices[nr_choices - 1].at + 1 : 0;
+    return MAX(at, next); /* next: another one of this step */
+}
+
+unsigned search_choose(enum choice_kind kind, unsigned n, const u8 *cost, u64 state)
 {
     if (nr_choices == CHOICES_MAX)
         broke("livelock: no end after %u decisions", CHOICES_MAX);
@@ -134,13 +180,14 @@ unsigned search_choose(unsigned n, const u8 *cost, u64 state)
         if (mode == ENUMERATE && !uncut && !see(hash_mix(engine.sum, state)))
             engine_cut();
         c->n = (u8)n;
+        c->at = name_choice(kind);
         c->left = (u8)left;
         memcpy(c->cost, cost, n);
         c->chosen = 0;
         if (mode == SAMPLE)
             c->chosen = (u8)choose_sampled(n, cost);
         else if (mode == REPLAY)
-            c->chosen = (u8)MIN(choose_replayed(), n - 1);
+            c->chosen = (u8)MIN(choose_replayed(c->at), n - 1);
     }
     nr_choices++;
     left -= MIN(left, c->cost[c->chosen]);
@@ -173,7 +220,7 @@ static void schedule_note(struct schedule *s)
     s->n = 0;
     for (unsigned i = 0; i < nr_choices && s->n < DEVIATIONS_MAX; i++)
         if (choices[i].chosen)
-            s->d[s->n++] = (struct deviation){i, choices[i].chosen};
+            s->d[s->n++] = (struct deviation){choices[i].at, choices[i].chosen};
 }
 
 /* What it costs, then its decisions, then its steps: less is easier to read. */
@@ -199,7 +246,10 @@ static bool replay(const struct schedule *s)
 {
     mode = REPLAY;
     replayed = *s;
-    return run(0) == BROKE;
+    engine.every_point = true; /* it may be about a thing that is not yet known to be shared */
+    bool broken = run(0) == BROKE;
+    engine.every_point = false;
+    return broken;
 }
 
 /* Of this program's own time: on a busy machine the same search takes as long. */
@@ -241,7 +291,7 @@ static u64 executions, cut_off;
 static void enumerate_shorter(struct schedule *best, u64 *weight, unsigned bound, const char *why)
 {
     double until = now() + 2;
-    while (backtrack() && now() < until) {
+    while (!engine.grown && backtrack() && now() < until) {
         mode = ENUMERATE;
         if (run(bound) == BROKE && same_kind(why, engine.why) && schedule_weight() < *weight) {
             *weight = schedule_weight();
@@ -290,29 +340,34 @@ static bool parse_schedule(const char *text, struct schedule *s)
     return *text == 0;
 }
 
-/* All schedules within the bound. False: a promise was broken, and `best` says how. */
-static bool enumerate(unsigned bound, double until, bool *all, struct schedule *best, u64 *weight,
-                      char *why)
+/* All schedules within the bound. BROKEN: `best` says how. GROWN: has to begin again. */
+enum found { ALL, NO_TIME, GROWN, BROKEN };
+
+static enum found enumerate(unsigned bound, double until, struct schedule *best, u64 *weight,
+                            char *why)
 {
     nr_given = 0;
-    *all = false;
+    engine.grown = false;
     do {
         mode = ENUMERATE;
         enum outcome o = run(bound);
         executions++;
+        if (o == RAN)
+            end_note(engine.sum);
         cut_off += o == CUT;
+        if (engine.grown)
+            return GROWN;
         if (o == BROKE) {
             snprintf(why, sizeof(engine.why), "%s", engine.why);
             *weight = schedule_weight();
             schedule_note(best);
             enumerate_shorter(best, weight, bound, why);
-            return false;
+            return BROKEN;
         }
         if (executions % 256 == 0 && now() > until)
-            return true;
+            return NO_TIME;
     } while (backtrack());
-    *all = true;
-    return true;
+    return ALL;
 }
 
 bool search_scenario(const struct scenario *s, const struct limits *limits)
@@ -331,19 +386,29 @@ bool search_scenario(const struct scenario *s, const struct limits *limits)
     }
     seen_reset(limits->seconds);
     uncut = limits->uncut;
+    engine.every_step = limits->every;
+    ends_reset(limits->ends);
     executions = cut_off = 0;
 
     /* A quarter of the time is kept for samples. */
     double start = now(), until = start + limits->seconds;
-    unsigned exhausted = 0;
-    bool all = true;
-    for (unsigned bound = 0; bound <= limits->bound && all; bound++) {
-        if (!enumerate(bound, until - limits->seconds / 4, &all, &best, &weight, why)) {
+    unsigned exhausted = 0; /* bounds */
+    enum found how = ALL;
+    while (exhausted <= limits->bound && how != NO_TIME) {
+        how = enumerate(exhausted, until - limits->seconds / 4, &best, &weight, why);
+        if (how == BROKEN) {
             found(s, &best, weight, why, limits);
             return false;
         }
-        exhausted = all ? bound + 1 : exhausted;
+        if (how == ALL) {
+            exhausted++;
+        } else if (how == GROWN) {
+            exhausted = 0;
+            seen_reset(limits->seconds);
+            ends_reset(limits->ends);
+        }
     }
+    bool all = how == ALL;
     u64 enumerated = executions;
     double enumerating = now() - start;
 
@@ -362,6 +427,9 @@ bool search_scenario(const struct scenario *s, const struct limits *limits)
         }
     }
     double took = now() - start;
+    if (limits->ends)
+        printf("%-14s ends: %llu, sum %llx\n", s->name, (unsigned long long)nr_ends,
+               (unsigned long long)ends_sum);
     char text[60] = "nothing exhausted";
     if (all)
         snprintf(text, sizeof(text), "bound %u exhausted", limits->bound);

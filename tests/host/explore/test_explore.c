@@ -1,13 +1,16 @@
 /*
  * The explorer's front door: every scenario, or those that are named.
  *
- *     test_explore [list] [seed=N] [bound=N] [seconds=N] [executions=N] [uncut]
+ *     test_explore [list] [seed=N] [bound=N] [seconds=N] [executions=N] [ends] [uncut] [every]
  *                  [schedule=...] [steps] [SCENARIO ...]
  *
- * seconds are of this program's time, for one scenario. uncut goes through states again that were
- * seen before: slow, and finds the same; to test that what is cut off leads nowhere new. With schedule= one schedule of the named
+ * seconds are of this program's time, for one scenario. With schedule= one schedule of the named
  * scenario is replayed and told as columns; with steps, each step of it. Ends with the line of
  * counts that tools/test.py wants; status 1 if a promise was broken or nothing ran.
+ *
+ * To test the search itself: ends counts the different ends that executions came to; uncut goes
+ * through states again that were seen before, every takes each step for a switch point. Both are
+ * slow and have to come to the same ends.
  */
 #include "explore.h"
 
@@ -75,6 +78,10 @@ int main(int argc, char **argv)
             limits.schedule = v;
         else if (!strcmp(argv[n], "uncut"))
             limits.uncut = true;
+        else if (!strcmp(argv[n], "every"))
+            limits.every = true;
+        else if (!strcmp(argv[n], "ends"))
+            limits.ends = true;
         else if (!strcmp(argv[n], "steps"))
             limits.all_steps = true;
         else
