@@ -25,7 +25,8 @@ TIME     ?=
 QUICK    ?=
 RULE     ?=
 RULES    ?=
-export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B TIME QUICK
+KEEP     ?=
+export CPUS NODES MEM FIRMWARE ACCEL APPEND GDB DRYRUN TIMEOUT T SEED N V B TIME QUICK KEEP
 export PYTHONDONTWRITEBYTECODE = 1
 
 # B=/tmp/mine builds and runs elsewhere.
@@ -55,7 +56,7 @@ ISO    := $(B)/limpid.iso
 .SUFFIXES:
 
 # ---- goals that people type --------------------------------------------------------------------
-.PHONY: help run test test-host soak iso explore fuzz fuzz-mm coverage mutants model bench-host list doctor fmt lint gdb clean images host-programs fuzz-programs
+.PHONY: help run test test-host soak iso explore fuzz fuzz-mm coverage mutants model bench-host compare list doctor fmt lint gdb clean images host-programs fuzz-programs
 help:
 	@sed -n 's/^## \{0,1\}//p' Makefile
 
@@ -131,6 +132,13 @@ bench-host:
 	$(BUILD) bench-programs
 	@$(B)/host/bench/bench $(B)
 	@sh tests/host/bench/plot.sh $(B)
+
+## make compare    every strategy of the thread through the nine promises and the same work; tables
+##                 and plots in build/compare/ (T=eager,claim: just these; KEEP=1: into docs/)
+compare:
+	$(NEED) python build hosted run
+	$(BUILD) images $(STEPS_ELF) $(EXPLORE_TEST)
+	@$(PY) tools/compare.py
 
 ## make list       the suites and cases that T= takes
 list:
@@ -223,6 +231,8 @@ $(B)/kernel/%.asm.o: %.asm $(B)/kernel/flags.txt
 	@mkdir -p $(@D)
 	@echo "  AS      $<"
 	$(Q)$(AS) $(ASFLAGS) -MD $(@:.o=.d) -MT $@ -MP -o $@ $<
+
+include kernel/steps.mk
 
 # The guests: build/guests.cpio.
 -include guest/images/rules.mk

@@ -124,6 +124,7 @@ class Machine:
         self.hmat, self.model = hmat, model
         self.options = options  # of the machine: ",name=value"
         self.firmware, self.accel, self.words = firmware, accel, words
+        self.elf = ELF
         self.ram_dir = None  # a directory: RAM is files there, one a node (outside.py)
         self.gdb = False
         self.serial = "stdio"
@@ -218,7 +219,7 @@ class Machine:
             c += ["-monitor", "none", "-serial", self.serial]
         words = self.kernel_words()
         if self.firmware == "pvh":
-            c += ["-kernel", ELF, "-initrd", GUESTS]
+            c += ["-kernel", self.elf, "-initrd", GUESTS]
             if words:
                 c += ["-append", words]
         else:

@@ -1,0 +1,361 @@
+"""`make compare`: every strategy of the thread through the nine promises and through the same work.
+
+    compare.py          all of it; T=eager,claim: only these strategies
+    compare.py quick    a few strategies on a small machine, cells checked (part of make test)
+
+What is expected stands in tools/compare_expected.txt, a reason for each cell. What is observed
+comes out of boots: the kernel's `promise` and `work` (kernel/promise/, kernel/work/), a boot that
+panics, or a schedule that the explorer finds. A cell that is not as expected, either way, fails.
+
+Leaves in build/compare/: matrix.csv, work.csv, the serial logs, and what compare_page.py makes of
+them: a page, plots, the story with its figures. KEEP=1 copies those into docs/.
+"""
+import concurrent.futures
+import csv
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import lines
+from machine import BUILD, ROOT, Machine, Node, Unproven, Wrong, boot_to_text, from_kernel, main_guard
+
+OUT = os.path.join(ROOT, BUILD, "compare")
+EXPECTED = os.path.join(ROOT, "tools/compare_expected.txt")
+STEPS_ELF = f"{BUILD}/steps/limpid.elf"
+PROMISES = [f"P{i}" for i in range(1, 10)]
+OUTCOMES = ("holds", "BROKEN", "n/a")
+SCENARIOS = ("destroy", "create_now", "create_idle", "churn", "one_busy", "all_busy", "huge",
+             "speck", "balloon")
+JOBS = min(2, os.cpu_count() or 1)  # of boots that only count; what is timed runs alone
+PROMISE_LIMIT, WORK_LIMIT = 120, 180  # seconds for one boot
+QUICK = ("claim", "eager", "batch")
+# What the explorer looks for: (promise, its program's words). The schedule is the evidence.
+SCHEDULES = {}
+
+
+# ---- what is expected ----------------------------------------------------------------------------
+class Cell:
+    def __init__(self, expected, reason):
+        self.expected, self.reason = expected, reason
+
+
+class Strategy:
+    """A block of the file: its name, its allocator, whose idea, and a cell for each promise."""
+
+    def __init__(self, name, alloc, whose):
+        self.name, self.alloc, self.whose, self.cells = name, alloc, whose, {}
+
+    def broken(self):
+        return [p for p in PROMISES if self.cells[p].expected == "BROKEN"]
+
+
+def read_expected(path=EXPECTED):
+    strategies, last = [], None
+    with open(path, encoding="utf-8") as f:
+        for n, line in enumerate(f, 1):
+            line = line.rstrip()
+            head = re.fullmatch(r"(\w+) on (\w+): (.+)", line)
+            cell = re.fullmatch(r"  (P[1-9]) (holds|BROKEN|n/a) +(.+)", line)
+            if not line or line.startswith("#"):
+                continue
+            if head:
+                strategies.append(Strategy(head[1], head[2], head[3]))
+                last = None
+            elif cell and strategies and cell[1] not in strategies[-1].cells:
+                last = strategies[-1].cells[cell[1]] = Cell(cell[2], cell[3])
+            elif last and re.match(r"  {12}", line):  # a reason goes on
+                last.reason += " " + line.strip()
+            else:
+                raise Wrong(f"{os.path.relpath(path, ROOT)}:{n}: expected 'NAME on ALLOCATOR: "
+                            "whose', or '  P1 holds|BROKEN|n/a reason', each promise once")
+    for s in strategies:
+        missing = [p for p in PROMISES if p not in s.cells]
+        if missing:
+            raise Wrong(f"{os.path.relpath(path, ROOT)}: {s.name} has no {', '.join(missing)}")
+    return strategies
+
+
+# ---- boots -----------------------------------------------------------------------------------------
+def promise_machine():
+    return Machine(cpus=4, nodes=2, mem=768, firmware="pvh")
+
+
+def work_machine():
+    """A node of its own for S, with an aligned GiB in it; 3.5 GiB in all."""
+    return Machine(layout=[Node(1024, [0, 1]), Node(2560, [2, 3])], firmware="pvh")
+
+
+def words_of(strategy, run):
+    return f"console=plain alloc={strategy.alloc} scrub={strategy.name} run='{run}' exit"
+
+
+def boot(machine, name, seconds):
+    ending, sentence, text, took = boot_to_text(machine, seconds)
+    text = from_kernel(text)
+    os.makedirs(os.path.join(OUT, "log"), exist_ok=True)
+    with open(os.path.join(OUT, "log", name + ".txt"), "w", encoding="utf-8") as f:
+        f.write(text)
+    return ending, sentence, text, took
+
+
+def how_it_died(ending, sentence, text):
+    said = re.search(r"^PANIC: (.*)$", text, re.M)
+    return f"panic: {said[1]}" if said else f"{ending}: {sentence}"
+
+
+def check_strategy(strategy, rows, text):
+    """The kernel ran what it was told, and not its default."""
+    others = {row["strategy"] for row in rows} - {strategy.name}
+    if others or "ignored" in text.split("limpid> ")[0]:
+        raise Unproven(f"{strategy.name} on {strategy.alloc}: the kernel does not have it")
+
+
+def run_promises(strategy, elf=STEPS_ELF):
+    """{promise: (observed, evidence)}. A boot that dies has answered for the promise it was at; the
+    others get another boot."""
+    cells, left, boots = {}, list(PROMISES), 0
+    while left:
+        machine = promise_machine()
+        if elf:
+            machine.elf = elf
+        machine.words = words_of(strategy, "; ".join(f"promise {p}" for p in left))
+        name = f"promise-{strategy.name}" + (f"-{boots}" if boots else "")
+        boots += 1
+        ending, sentence, text, _ = boot(machine, name, PROMISE_LIMIT)
+        rows = lines.read("promise", text)
+        check_strategy(strategy, rows, text)
+        for row in rows:
+            cells[row["promise"]] = row["observed"], with_prober(row, text)
+            left.remove(row["promise"])
+        if ending != "pass":
+            begun = re.findall(r"^promise (P\d), ", text, re.M)
+            if not left or not begun or begun[-1] != left[0]:
+                raise Unproven(f"{name}: {how_it_died(ending, sentence, text)}")
+            cells[left.pop(0)] = "BROKEN", how_it_died(ending, sentence, text)
+        elif left:
+            raise Unproven(f"{name}: no line for {', '.join(left)}")
+    return cells
+
+
+def with_prober(row, text):
+    """What the guests themselves said that they read, beside the kernel's count of such guests."""
+    said = re.findall(r"^prober: (\d+) leaks in (\d+) frames", text, re.M)
+    leaks = sum(int(leaks) for leaks, _ in said)
+    if row["promise"] != "P1" or not leaks:
+        return row["evidence"]
+    return f"{leaks} frames ({leaks * 4096} bytes) of another guest read by prober; {row['evidence']}"
+
+
+def run_work(strategy, machine, name, scenarios=SCENARIOS):
+    """[row of work.csv]. A scenario in which the boot dies has one row that says so."""
+    rows, left, boots = [], list(scenarios), 0
+    while left:
+        machine.words = words_of(strategy, "; ".join(f"work {s}" for s in left))
+        ending, sentence, text, _ = boot(machine, name + (f"-{boots}" if boots else ""), WORK_LIMIT)
+        boots += 1
+        found = lines.read("work", text)
+        check_strategy(strategy, found, text)
+        done = [s for s in left if any(r["scenario"] == s and r["metric"] == "wake" for r in found)]
+        rows += [r for r in found if r["scenario"] in done]
+        left = [s for s in left if s not in done]
+        if ending != "pass" and left:
+            print(f"      {strategy.name}: {left[0]}: {how_it_died(ending, sentence, text)}")
+            rows.append({"scenario": left.pop(0), "strategy": strategy.name, "metric": "died",
+                         "value": 1, "unit": "boots"})
+        elif ending != "pass" or left:
+            raise Unproven(f"{name}: {how_it_died(ending, sentence, text)}; left: {left}")
+    return rows
+
+
+def steps_rows(strategy):
+    machine = promise_machine()
+    machine.elf = STEPS_ELF
+    return [r for r in run_work(strategy, machine, f"steps-{strategy.name}")
+            if r["metric"] == "lock_steps"]
+
+
+# ---- the explorer ----------------------------------------------------------------------------------
+def run_schedules(strategies, cells):
+    """Where the explorer knows a strategy, what it finds decides the cell; a schedule found is the
+    evidence, and stays in build/compare/schedules/."""
+    for s in strategies:
+        if s.name not in SCHEDULES:
+            continue
+        promise, words = SCHEDULES[s.name]
+        os.makedirs(os.path.join(OUT, "schedules"), exist_ok=True)
+        path = os.path.join(OUT, "schedules", s.name + ".txt")
+        done = subprocess.run([os.path.join(ROOT, BUILD, "host/explore/test_explore"), *words],
+                              cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=120, check=False)
+        text = done.stdout.decode("utf-8", "replace")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+        if "promise broken" in text:
+            was = cells[(s.name, promise)][1]
+            cells[(s.name, promise)] = "BROKEN", f"{os.path.relpath(path, ROOT)}; {was}"
+
+
+# ---- the verdict -----------------------------------------------------------------------------------
+def surprises(strategies, cells):
+    wrong = []
+    for s in strategies:
+        for p in PROMISES:
+            observed, evidence = cells.get((s.name, p), ("missing", "no boot told"))
+            if observed != s.cells[p].expected:
+                wrong.append(f"{s.name} {p}: expected {s.cells[p].expected} "
+                             f"({s.cells[p].reason}), observed {observed}: {evidence}")
+    return wrong
+
+
+def check_table(strategies):
+    """The bar: claim breaks nothing, and every other one breaks something."""
+    wrong = [f"{s.name} is expected to break nothing" for s in strategies
+             if s.name != "claim" and not s.broken()]
+    wrong += [f"claim is expected to break {', '.join(s.broken())}" for s in strategies
+              if s.name == "claim" and s.broken()]
+    if sorted({s.name for s in strategies}) != sorted(ALL):
+        wrong.append(f"expected a block for each of {', '.join(ALL)}")
+    return wrong
+
+
+ALL = ("eager", "ondemand", "locked", "walk", "mark", "batch", "overlap", "inplace", "onmap",
+       "readonly", "claim")
+
+
+def write_csv(name, header, rows):
+    os.makedirs(OUT, exist_ok=True)
+    with open(os.path.join(OUT, name), "w", encoding="utf-8", newline="") as f:
+        out = csv.writer(f, lineterminator="\n")
+        out.writerow(header)
+        out.writerows(rows)
+
+
+def write_matrix(strategies, cells):
+    write_csv("matrix.csv", ("strategy", "promise", "expected", "observed", "evidence"),
+              [(s.name, p, s.cells[p].expected, *cells.get((s.name, p), ("missing", "")))
+               for s in strategies for p in PROMISES])
+
+
+def print_matrix(strategies, cells):
+    print(f"{'':<10}" + "".join(f"{p:>8}" for p in PROMISES))
+    for s in strategies:
+        print(f"{s.name:<10}" + "".join(f"{cells.get((s.name, p), ('?',))[0]:>8}"
+                                        for p in PROMISES))
+
+
+# ---- make compare ----------------------------------------------------------------------------------
+def chosen(strategies):
+    names = [n for n in (os.environ.get("T") or "").split(",") if n]
+    unknown = [n for n in names if n not in {s.name for s in strategies}]
+    if unknown:
+        raise Wrong(f"T={','.join(unknown)}: expected some of {', '.join(s.name for s in strategies)}")
+    return [s for s in strategies if not names or s.name in names]
+
+
+def count_all(strategies, cells, work, wrong):
+    """Boots in which nothing is timed, JOBS at a time."""
+    lock = threading.Lock()
+
+    def one(job):
+        s, kind = job
+        began = time.monotonic()
+        try:
+            if kind == "promises":
+                found = {(s.name, p): cell for p, cell in run_promises(s).items()}
+            else:
+                found = steps_rows(s)
+        except (Unproven, Wrong) as problem:
+            with lock:
+                wrong.append(f"{s.name}: {problem}")
+                print(f"FAIL  {s.name:<9} {kind}: {problem}")
+            return
+        with lock:
+            if kind == "promises":
+                cells.update(found)
+            else:
+                work.extend(found)
+            print(f"ok    {s.name:<9} {kind:<9} {time.monotonic() - began:6.1f} s", flush=True)
+
+    jobs = [(s, kind) for s in strategies for kind in ("promises", "steps")]
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(one, jobs))
+
+
+def main():
+    import compare_page
+    everything = read_expected()
+    wrong = check_table(everything)
+    strategies = chosen(everything)
+    cells, work, began = {}, [], time.monotonic()
+    for s in strategies:
+        started = time.monotonic()
+        try:
+            work += run_work(s, work_machine(), f"work-{s.name}")
+            print(f"ok    {s.name:<9} work      {time.monotonic() - started:6.1f} s", flush=True)
+        except (Unproven, Wrong) as problem:
+            wrong.append(f"{s.name}: {problem}")
+            print(f"FAIL  {s.name:<9} work: {problem}")
+    count_all(strategies, cells, work, wrong)
+    run_schedules(strategies, cells)
+    order = {s.name: i for i, s in enumerate(strategies)}
+    work.sort(key=lambda r: (SCENARIOS.index(r["scenario"]), order[r["strategy"]]))
+    write_matrix(strategies, cells)
+    write_csv("work.csv", ("scenario", "strategy", "metric", "value", "unit"),
+              [(r["scenario"], r["strategy"], r["metric"], r["value"], r["unit"]) for r in work])
+    print_matrix(strategies, cells)
+    wrong += surprises(strategies, cells)
+    seconds = time.monotonic() - began
+    compare_page.make(OUT, strategies, cells, work, seconds)
+    if os.environ.get("KEEP") == "1":
+        compare_page.keep(OUT, os.path.join(ROOT, "docs"))
+    for text in wrong:
+        print(f"NOT AS EXPECTED: {text}")
+    print(f"compare: {len(strategies)} strategies, {len(cells)} cells, {len(wrong)} not as "
+          f"expected, {seconds:.0f} s; {os.path.relpath(OUT, ROOT)}/index.html")
+    return 1 if wrong else 0
+
+
+# ---- part of make test -----------------------------------------------------------------------------
+def prove_table():
+    strategies = read_expected()
+    wrong = check_table(strategies)
+    if wrong:
+        raise Unproven("\n".join(wrong))
+    return f"{len(strategies)} strategies, {9 * len(strategies)} cells, each with a reason"
+
+
+def prove_quick(name):
+    strategy = next(s for s in read_expected() if s.name == name)
+    cells = {(name, p): cell for p, cell in run_promises(strategy, elf=None).items()}
+    wrong = surprises([strategy], cells)
+    if wrong:
+        raise Unproven("\n".join(wrong))
+    broken = strategy.broken()
+    return "as expected: breaks " + (", ".join(broken) if broken else "nothing")
+
+
+def prove_work():
+    claim = next(s for s in read_expected() if s.name == "claim")
+    rows = run_work(claim, promise_machine(), "work-quick")
+    for scenario in SCENARIOS:
+        have = {r["metric"]: r["value"] for r in rows if r["scenario"] == scenario}
+        missing = {"elapsed", "take_p99.9", "failed", "cleared", "cleared_again", "clears_waited",
+                   "wake"} - set(have)
+        if missing or "died" in have:
+            raise Unproven(f"work {scenario}: no {', '.join(sorted(missing))}")
+        if have["failed"] or have["clears_waited"] > 1 or have["wake"] > 1 or have["clears_locked"]:
+            raise Unproven(f"work {scenario} under claim: {have}")
+    return f"{len(rows)} figures of {len(SCENARIOS)} scenarios"
+
+
+def jobs(proof):
+    return [("compare.table", proof, ("compare.table", prove_table))] + [
+        (f"compare.{name}", proof, (f"compare.{name}", prove_quick, name)) for name in QUICK] + [
+        ("compare.work", proof, ("compare.work", prove_work))]
+
+
+if __name__ == "__main__":
+    main_guard(main)
