@@ -264,6 +264,8 @@ def gnuplot(out, name, script):
 def plot_bars(out, name, strategies, figures):
     title, unit, log, series, divisor = PLOTS[name]
     lines = []
+    if not any(figures.get(sc, m, s.name) for sc, m, _ in series for s in strategies):
+        return
     for s in strategies:
         values = [figures.get(sc, metric, s.name) for sc, metric, _ in series]
         lines.append(" ".join([s.name] + ["nan" if v is None else
@@ -354,6 +356,8 @@ def keep(out, docs):
     folder = os.path.join(docs, "compare")
     os.makedirs(folder, exist_ok=True)
     for name in ["matrix", *PLOTS]:
+        if not os.path.exists(os.path.join(out, name + ".svg")):
+            raise Wrong(f"KEEP=1: there is no {name}.svg")
         shutil.copy(os.path.join(out, name + ".svg"), os.path.join(folder, name + ".svg"))
     for name in ("compare.md", "thread-story.md"):
         with open(os.path.join(out, name), encoding="utf-8") as f:
