@@ -63,7 +63,7 @@ static u64 cleared_again(unsigned node, u64 *clears)
 
     /* All of it soiled once, so that whatever is zero from here on has been cleared. */
     mm_scrub_enable(false);
-    ballast_take(&all, node, 256);
+    ballast_take(&all, node, nr_nodes > 1 ? 0 : 256);
     for (unsigned order = 0; order <= ORDER_MAX; order++)
         pile_soil(&all.of[order], order);
     ballast_free(&all);
