@@ -259,7 +259,8 @@ MM_SOURCES := $(wildcard mm/*.c mm/strategy/*.c) lib/map512.c lib/errors.c \
 MM_HOST   := $(patsubst %,$(B)/host/mm/%.o,$(MM_SOURCES))
 MM_TESTS  := $(patsubst tests/host/mm/%.c,$(B)/host/mm/%,$(wildcard tests/host/mm/test_*.c))
 # tests/host/guest/: a guest's map of memory, over the same mm/.
-GUEST_HOST  := $(patsubst %,$(B)/host/guest/%.o,guest/memory.c guest/gather.c guest/check.c)
+GUEST_HOST  := $(patsubst %,$(B)/host/guest/%.o,guest/memory.c guest/touch.c guest/gather.c \
+                 guest/check.c)
 GUEST_TESTS := $(patsubst tests/host/guest/%.c,$(B)/host/guest/%,\
                  $(wildcard tests/host/guest/test_*.c))
 

@@ -23,7 +23,12 @@ enum hypercall {
     HC_EXIT = 5,          /* (code) does not return */
     HC_WHOAMI = 6,        /* (struct guest_whoami *) -> 0 */
     HC_SLEEP = 7,         /* (nanoseconds) -> 0 */
+    HC_THREAD_START = 8,  /* (entry, stack, argument) -> the thread's number */
+    HC_THREAD_EXIT = 9,   /* () does not return */
 };
+
+/* Threads of one guest at the same time, the first one included. */
+#define GUEST_THREADS_MAX 8
 
 /* The most that one HC_CONSOLE_WRITE takes. */
 #define GUEST_WRITE_MAX 4096
@@ -47,8 +52,8 @@ struct guest_info {
     uint32_t node; /* its memory was asked for there */
     uint32_t cpu;
     uint64_t frames;                  /* all frames it was given: image, stack, info page, area */
-    uint64_t mem_base, mem_bytes;     /* the memory area: mapped, writable, all zero */
-    uint64_t stack_base, stack_bytes; /* mapped, writable, all zero */
+    uint64_t mem_base, mem_bytes;     /* the memory area: writable, all zero */
+    uint64_t stack_base, stack_bytes; /* writable, all zero */
     uint64_t image_frames;
     uint32_t words_offset; /* from the start of this page: words, each ended by a NUL, */
     uint32_t words_bytes;  /* NULs included. `secret=TEXT`, `linger` */

@@ -1,16 +1,16 @@
 /*
- * The check before mapping (P1): every frame that is to reach a guest, by whatever way, comes
- * through guest_take_checked(), which reads all of it. mm/ has promised that it is zero; here
- * nobody takes its word.
+ * Where a guest's frames come from, and the check (P1): every frame that is to reach a guest, by
+ * whatever way, is read just before it is mapped (guest/touch.c). mm/ has promised that it is
+ * zero; here nobody takes its word.
  *
  * It fails closed. A frame that is not zero is not mapped: it is retired, so that nobody ever
  * gets it again, and reported, and another one is taken instead. A frame that cannot be retired
  * is kept: it stays allocated to nobody for good.
  *
  * Owns the counters below (a). No lock: a block that was just taken belongs to the taker.
- * Next: guest/memory.c, the only caller.
+ * Next: guest/touch.c, guest/memory.c.
  */
-#include "guest/internal.h"
+#include "guest/memory.h"
 #include "lib/log.h"
 
 /*
@@ -21,6 +21,7 @@
 
 static u64 check_refused; /* (a) fetch_add */
 static u64 check_kept;    /* (a) fetch_add */
+static u64 check_shown;   /* (a) fetch_add */
 
 u64 guests_leak_count(void)
 {
@@ -30,6 +31,17 @@ u64 guests_leak_count(void)
 u64 guests_leak_kept(void)
 {
     return load_relaxed(&check_kept);
+}
+
+u64 guests_shown_count(void)
+{
+    return load_relaxed(&check_shown);
+}
+
+void guest_count_shown(struct guest *g, u64 frames)
+{
+    count_add(&g->shown, frames);
+    fetch_add(&check_shown, frames);
 }
 
 /* For the report only. A frame of no zone cannot have been taken. */
@@ -44,8 +56,7 @@ static unsigned check_node(pfn_t pfn)
     return ANY_NODE;
 }
 
-/* Reports and retires one frame. False: mm/ cannot remember it, so nobody may have it back. */
-static bool check_refuse(struct guest *g, pfn_t pfn)
+bool guest_check_refuse(struct guest *g, pfn_t pfn)
 {
     int err = mm_retire(pfn);
     bool retired = err == 0 || err == E_EXIST;
@@ -59,48 +70,39 @@ static bool check_refuse(struct guest *g, pfn_t pfn)
     return retired;
 }
 
-/*
- * Reads the block. True if all of it is zero; else the bad frames are dealt with and `good` has
- * the ones to give back: all but those that are kept. Only the frames of one pageblock at a
- * time, so that one mask holds them.
- */
-static bool check_read(struct guest *g, pfn_t pfn, unsigned frames, struct map512 *good)
+pfn_t guest_take(struct guest *g, unsigned order, struct map512 *dirt)
 {
-    bool clean = true;
-    unsigned first = pfn % MAP512_BITS;
-
-    *good = map512_range(first, frames);
-    for (unsigned i = 0; i < frames && g->dirty_seen <= CHECK_DIRTY_MAX; i++) {
-        if (likely(frame_is_zero(frame_va(pfn + i))))
-            continue;
-        clean = false;
-        /* Retired ones go back with the others: mm/ keeps them out for good. */
-        if (!check_refuse(g, pfn + i))
-            map512_clear(good, first + i);
-    }
-    return clean;
+    u64 cleared = 0;
+    ASSERT(order <= ORDER_PAGEBLOCK);
+    pfn_t pfn = mm_take_carrying(order, g->take, g->node, dirt, &cleared);
+    if (pfn == PFN_NONE)
+        return PFN_NONE;
+    u64 carried = map512_count(dirt);
+    count_add(&g->taken_cleared, cleared);
+    count_add(&g->taken_dirty, carried);
+    count_add(&g->taken_clean, (1ULL << order) - cleared - carried);
+    return pfn;
 }
 
-pfn_t guest_take_checked(struct guest *g, unsigned order, int *error)
+pfn_t guest_take_checked(struct guest *g, int *error)
 {
-    ASSERT(order <= ORDER_PAGEBLOCK);
     for (;;) {
-        struct map512 good;
         if (g->dirty_seen > CHECK_DIRTY_MAX) {
             *error = E_DIRTY;
             return PFN_NONE;
         }
         u64 cleared = 0;
-        pfn_t pfn = mm_take_counted(order, g->take, g->node, &cleared);
+        pfn_t pfn = mm_take_counted(0, g->take, g->node, &cleared);
         if (pfn == PFN_NONE) {
             *error = E_NOMEM;
             return PFN_NONE;
         }
         count_add(&g->taken_cleared, cleared);
-        count_add(&g->taken_clean, (1ULL << order) - cleared);
-        if (likely(check_read(g, pfn, 1u << order, &good)))
+        count_add(&g->taken_clean, 1 - cleared);
+        if (likely(frame_is_zero(frame_va(pfn))))
             return pfn;
-        if (!map512_empty(&good))
-            mm_free_mask(ALIGN_DOWN(pfn, MAP512_BITS), &good);
+        /* A retired one goes back: mm/ keeps it out for good. */
+        if (guest_check_refuse(g, pfn))
+            mm_free(pfn, 0);
     }
 }

@@ -1,7 +1,7 @@
 /*
  * The table of guests and their life: starting -> running -> exiting -> dead.
  *
- * Owns guest_table[] under guest_table_lock (t), and each guest's state, thread and end under
+ * Owns guest_table[] under guest_table_lock (t), and each guest's state, threads and end under
  * the guest's own lock (g); the order is table, guest. Neither is held while memory moves or a
  * line is printed. A place in the table never moves, so a pointer to it stays good; the id says
  * whose it is. The dead stay listed until a new guest needs the place: the longest dead first.
@@ -63,6 +63,7 @@ static void table_ready_locked(void)
     for (unsigned i = 0; i < GUESTS_MAX && !guest_ready; i++) {
         spin_init(&guest_table[i].lock, "guest", RANK_GUEST, i);
         waitq_init(&guest_table[i].gate, "guest memory");
+        waitq_init(&guest_table[i].touched, "guest touch");
     }
     if (!guest_ready)
         waitq_init(&guest_changes, "guest changes");
@@ -76,11 +77,12 @@ struct guest *guest_table_add(const struct guest_config *cfg, const struct guest
     struct guest *g = table_place_locked();
     if (g) {
         spin_lock(&g->lock);
-        /* All but what outlives one guest: the lock and the gate, which come first. */
+        /* All but what outlives one guest: the lock and the queues, which come first. */
         memset((char *)g + offsetof(struct guest, id), 0, sizeof(*g) - offsetof(struct guest, id));
         g->id = ++guest_last_id;
         g->ops = ops;
         g->state = GUEST_STARTING;
+        list_init(&g->touching);
         str_copy(g->name, cfg->name, sizeof(g->name));
         spin_unlock(&g->lock);
     }
@@ -100,27 +102,30 @@ void guest_table_remove(struct guest *g, unsigned id)
 /* ---- the end ---- */
 
 /* True if the guest was alive and is exiting because of this call. */
-static bool guest_set_exiting(struct guest *g, s64 code, const char *fmt, va_list ap)
+static bool guest_set_exiting_locked(struct guest *g, bool say, s64 code, const char *fmt,
+                                     va_list ap)
 {
-    spin_lock(&g->lock);
-    bool first = g->state == GUEST_STARTING || g->state == GUEST_RUNNING;
-    if (first) {
-        g->ended_at = time_ns();
-        g->exit_code = code;
-        vsnprintf(g->end, sizeof(g->end), fmt, ap);
-        store_relaxed(&g->state, GUEST_EXITING); /* seen by its thread at the latest by the kick */
-        if (g->thread)
-            thread_interrupt(g->thread);
-    }
-    spin_unlock(&g->lock);
-    return first;
+    ASSERT(spin_held(&g->lock));
+    if (g->state != GUEST_STARTING && g->state != GUEST_RUNNING)
+        return false;
+    g->ended_at = time_ns();
+    g->exit_code = code;
+    g->say_end = say;
+    vsnprintf(g->end, sizeof(g->end), fmt, ap);
+    store_relaxed(&g->state, GUEST_EXITING); /* seen by its threads at the latest by the kick */
+    for (unsigned i = 0; i < GUEST_THREADS_MAX; i++)
+        if (g->threads[i].thread)
+            thread_interrupt(g->threads[i].thread);
+    return true;
 }
 
-bool guest_mark(struct guest *g, s64 code, const char *fmt, ...)
+bool guest_mark(struct guest *g, bool say, s64 code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    bool first = guest_set_exiting(g, code, fmt, ap);
+    spin_lock(&g->lock);
+    bool first = guest_set_exiting_locked(g, say, code, fmt, ap);
+    spin_unlock(&g->lock);
     va_end(ap);
     return first;
 }
@@ -129,28 +134,38 @@ void guest_end(struct guest *g, s64 code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    bool first = guest_set_exiting(g, code, fmt, ap);
+    spin_lock(&g->lock);
+    guest_set_exiting_locked(g, true, code, fmt, ap);
+    spin_unlock(&g->lock);
     va_end(ap);
-
-    g->say_end = first;
-    guest_finish(g);
+    guest_thread_end(g);
 }
 
-/* The reaper has freed the thread's stack: now everything is back. */
+/* The reaper has freed a thread's stack: if it was the last one, everything is back now. */
 static void guest_reaped(void *arg)
 {
     struct guest *g = arg;
     spin_lock(&g->lock);
-    g->state = GUEST_DEAD;
+    if (--g->nr_stacks == 0)
+        g->state = GUEST_DEAD;
     spin_unlock(&g->lock);
     waitq_wake_all(&guest_changes);
 }
 
-void guest_finish(struct guest *g)
+static bool guest_exit_locked(struct guest *g, const char *fmt, ...) __printf_like(2, 3);
+static bool guest_exit_locked(struct guest *g, const char *fmt, ...)
 {
-    guest_console_flush(g);
+    va_list ap;
+    va_start(ap, fmt);
+    bool first = guest_set_exiting_locked(g, true, 0, fmt, ap);
+    va_end(ap);
+    return first;
+}
+
+/* Everything goes back. The caller is the last thread, and is out of the address space. */
+static void guest_destroy(struct guest *g)
+{
     guest_memory_enter(g);
-    g->ops->leave(g);
     u64 begin = time_ns();
     guest_memory_destroy(g);
     g->ops->destroy(g);
@@ -160,13 +175,36 @@ void guest_finish(struct guest *g)
     spin_lock(&g->lock);
     g->free_ns = end - begin;
     g->destroy_ns = end - g->ended_at;
-    g->cpu_ns = thread_cpu_ns(g->thread);
-    g->thread = NULL; /* nobody interrupts what is about to be gone */
+    bool say = g->say_end;
     spin_unlock(&g->lock);
     /* Told now, not before: a line on a slow console is no part of the destroy time. */
-    if (g->say_end)
+    if (say)
         log_line("guest %u %s %s", g->id, g->name, g->end);
+}
+
+void guest_thread_end(struct guest *g)
+{
+    struct guest_thread *t = guest_thread_self(g);
+
+    guest_console_flush(g);
+    guest_memory_enter(g); /* counts of the guest are changed in it */
+    g->ops->leave(g);
+    if (t->local && t->local != &g->head->local)
+        guest_own_free(g, t->local);
+    guest_memory_leave(g);
+
     thread_on_reaped(thread_self(), guest_reaped, g);
+    spin_lock(&g->lock);
+    g->cpu_ns += thread_cpu_ns(t->thread);
+    t->thread = NULL; /* nobody interrupts what is about to be gone */
+    t->taken = false;
+    bool last = --g->nr_threads == 0;
+    if (last)
+        guest_exit_locked(g, "exited: its last thread ended");
+    spin_unlock(&g->lock);
+    /* Who is not the last must not touch the guest any more. */
+    if (last)
+        guest_destroy(g);
     thread_exit();
 }
 
@@ -178,7 +216,7 @@ int guest_kill(unsigned id)
     bool first = false, exiting = false;
     if (g) {
         str_copy(name, g->name, sizeof(name));
-        first = guest_mark(g, -1, "killed");
+        first = guest_mark(g, false, -1, "killed");
         exiting = load_relaxed(&g->state) == GUEST_EXITING;
     }
     spin_unlock(&guest_table_lock);
@@ -221,6 +259,7 @@ static void stat_fill(struct guest *g, struct guest_stat *out)
         .cpu = g->cpu,
         .frames_given = g->frames_given,
         .frames_held = load_relaxed(&g->frames_held),
+        .frames_mapped = load_relaxed(&g->frames_mapped),
         .frames_peak = load_relaxed(&g->frames_peak),
         .frames_got = load_relaxed(&g->frames_got),
         .frames_back = load_relaxed(&g->frames_back),
@@ -228,7 +267,17 @@ static void stat_fill(struct guest *g, struct guest_stat *out)
         .blocks = load_relaxed(&g->blocks),
         .taken_clean = load_relaxed(&g->taken_clean),
         .taken_cleared = load_relaxed(&g->taken_cleared),
-        .cpu_ns = g->thread ? thread_cpu_ns(g->thread) : g->cpu_ns,
+        .taken_dirty = load_relaxed(&g->taken_dirty),
+        .touches = load_relaxed(&g->touches),
+        .touch_ns = load_relaxed(&g->touch_ns),
+        .frames_touched = load_relaxed(&g->frames_touched),
+        .touched_dirty = load_relaxed(&g->touched_dirty),
+        .cleared_at_touch = load_relaxed(&g->cleared_at_touch),
+        .scrub_ns = load_relaxed(&g->scrub_ns),
+        .frames_shown = load_relaxed(&g->shown),
+        .cpu_ns = guest_cpu_ns_locked(g),
+        .threads = g->nr_threads,
+        .threads_started = g->threads_started,
         .start_ns = g->started_at,
         .load_ns = g->load_ns,
         .exit_code = g->exit_code,

@@ -30,7 +30,7 @@ struct guest_config {
     const char *secret; /* NULL: none; given to the guest as the word secret= */
     unsigned cpu;       /* ANY_CPU: the least loaded one (of the node, if one is given) */
     bool linger;        /* given to the guest as the word linger */
-    u64 cpu_ns;         /* it is killed when its thread has run for that long; 0: no limit */
+    u64 cpu_ns;         /* it is killed when its threads have run for that long; 0: no limit */
 };
 
 /* All defaults: 16 MiB, any node, any CPU, ring3. */
@@ -46,9 +46,10 @@ int guests_init(const void *cpio, size_t bytes);
 void guests_each_image(void (*say)(void *ctx, const char *name), void *ctx);
 
 /*
- * Takes memory, checks it, loads the image and starts it. 0 and its id (counted from 1), or an
- * error, of which one log line says exactly why; all memory is back by then. Takes as long as
- * reading (and, if it was dirty, clearing) all that memory takes; preemptible.
+ * Takes memory, loads the image and starts it. 0 and its id (counted from 1), or an error, of
+ * which one log line says exactly why; all memory is back by then. Memory that was dirty is
+ * cleared meanwhile, preemptibly, unless the strategy says otherwise; it is read, and mapped, when
+ * the guest first touches it.
  * E_INVAL (a bad value), E_NOENT (no such image, no such kind), E_FORMAT (a broken image),
  * E_NOMEM, E_NOSPC (GUESTS_MAX are alive), E_DIRTY (too many frames were not zero),
  * E_KILLED (by guest_kill() while it was being loaded).
@@ -78,14 +79,26 @@ struct guest_stat {
     enum guest_state state;
     unsigned node, cpu;          /* where it lives and runs */
     u64 frames_given;            /* at start: mem= */
-    u64 frames_held;             /* now: the guest can reach them */
+    u64 frames_held;             /* now: they are the guest's */
+    u64 frames_mapped;           /* of these, the ones that it has touched */
     u64 frames_peak;             /* the most it ever held */
     u64 frames_got, frames_back; /* by mem_get and mem_give, since it started */
     u64 frames_own;              /* metadata and page tables, not counted above */
     u64 blocks;                  /* how many of its pages are 2 MiB pages now */
-    u64 cpu_ns;                  /* how long its thread has run */
-    /* Frames that were taken for it, its metadata included: clean, and cleared by its taker. */
-    u64 taken_clean, taken_cleared;
+    u64 cpu_ns;                  /* how long its threads have run */
+    unsigned threads;            /* that it has now */
+    unsigned threads_started;    /* that it ever had */
+    /*
+     * Frames that were taken for it, its metadata included: clean; cleared by the taker; and
+     * dirty, carried to the first touch.
+     */
+    u64 taken_clean, taken_cleared, taken_dirty;
+    /*
+     * First touches, and the time they took, the check included; the frames that they mapped;
+     * how many of these were dirty; how many frames were scrubbed there, and the time that took;
+     * how many were mapped dirty, for reading (`readonly`).
+     */
+    u64 touches, touch_ns, frames_touched, touched_dirty, cleared_at_touch, scrub_ns, frames_shown;
     u64 start_ns; /* time_ns() when it began to run */
     u64 load_ns;  /* from guest_start() to that */
     /* The rest is valid when it is dead. */
@@ -111,7 +124,9 @@ unsigned guests_alive(void);
 void guests_frames(u64 *memory, u64 *own);
 /* Frames that the check before mapping found not to be zero since boot: refused, retired. */
 u64 guests_leak_count(void);
-/* Of those, the ones that could not be retired (mm_retire() was full) and are kept for good. */
+/* Frames that were mapped dirty, because the strategy in force asked for it. */
+u64 guests_shown_count(void);
+/* Of the refused ones, those that could not be retired (mm_retire() was full): kept for good. */
 u64 guests_leak_kept(void);
 
 #endif

@@ -7,8 +7,9 @@
  *     GUEST_INFO        the info page, read-only
  *     GUEST_MEM_BASE    the memory area: what mem= leaves when the above is taken off
  *
- * Everything is written through the direct map, into frames that the check before mapping has
- * found to be zero, before they are mapped. So what an image does not fill is zero.
+ * Image and info page are written through the direct map, into frames that the check before
+ * mapping has found to be zero. So what an image does not fill is zero. Stack and memory area are
+ * taken here, and mapped when the guest first touches them.
  *
  * Owns the archive (c). Next: guest/memory.c.
  */
@@ -136,9 +137,6 @@ static int load_segment(struct guest *g, const struct elf64_segment *s)
         if (pfn == PFN_NONE)
             return err;
         segment_copy_page(frame_va(pfn), va, s);
-        err = g->ops->map(g, va, pfn, 0, prot);
-        if (err)
-            return err;
     }
     return 0;
 }
@@ -182,14 +180,13 @@ static int load_info(struct guest *g, const struct guest_image *im, const struct
     if (cfg->linger)
         to = word_put(to, "linger", "");
     info->words_bytes = (u32)(to - words);
-    return g->ops->map(g, GUEST_INFO, pfn, 0, PROT_READ);
+    return 0;
 }
 
 int guest_load(struct guest *g, const struct guest_image *im, const struct guest_config *cfg)
 {
     const enum prot rw = PROT_READ | PROT_WRITE;
 
-    g->entry = im->elf.entry;
     for (unsigned i = 0; i < im->elf.nr; i++) {
         int err = load_segment(g, &im->elf.segment[i]);
         if (err)

@@ -1,64 +1,20 @@
 /*
  * Who owns what: a guest's map of memory, by guest address, and taking and giving back through
  * it. mm/ does not know who has an allocated frame; this map does, and the walker adds it up.
+ * guest/memory.h says what is in it. The frames of the map itself are the guest's metadata
+ * (frames_own).
  *
- * Three storeys like the page tables, but our own, so that they hold for any kind of guest:
- *
- *     g->gib[512]     a GiB of addresses each      -> a frame of 512 slots, or 0
- *     slot            2 MiB of addresses           -> a block of order 9, or a leaf, or 0
- *     leaf[512]       a page each                  -> a frame, or 0
- *
- * An entry is pfn << 12 | flags. A block slot is one 2 MiB page and goes back as one block; a
- * leaf is for what could not be had, or does not fit, as a block. The frames of the map itself
- * are the guest's metadata (frames_own).
+ * What a guest is given it is given here, at its start and in mem_get, page tables included, so
+ * that it does not fail later for want of memory. It is mapped at its first touch, which is
+ * guest/touch.c.
  *
  * Everything here runs inside the memory gate, or before and after the guest runs. Order in
- * which a frame leaves: out of the page tables; flushed from every CPU; only then mm_free().
+ * which a frame leaves: out of the page tables; flushed from every CPU, and that is checked; only
+ * then mm_free().
  *
- * Next: guest/check.c, where frames come from; guest/gather.c, where they go.
+ * Next: guest/touch.c; guest/check.c, where frames come from; guest/gather.c, where they go.
  */
-#include "guest/internal.h"
-
-#define ENTRIES          512u
-#define SLOT_SHIFT       21
-#define SLOT_PAGES       512ULL
-#define GIB_SHIFT        30
-#define ENTRY_BLOCK      1ULL /* of a slot: an order-9 block, mapped as one page */
-#define ENTRY_LEAF       2ULL /* of a slot: pfn is the leaf's */
-#define ENTRY_FRAME      4ULL /* of a leaf */
-#define ENTRY_GIVE       8ULL /* block or frame: the guest may give it back */
-#define ENTRY_PROT_SHIFT 4    /* enum prot of what is mapped: a split has to map it again */
-#define ENTRY_PROT(e)    ((enum prot)((e) >> ENTRY_PROT_SHIFT & 7))
-
-static pfn_t entry_pfn(u64 entry)
-{
-    return entry >> FRAME_SHIFT;
-}
-
-static u64 entry_make(pfn_t pfn, u64 kind, enum prot prot, enum page_use use)
-{
-    return pfn << FRAME_SHIFT | kind | (u64)prot << ENTRY_PROT_SHIFT |
-           (use == USE_MEMORY ? ENTRY_GIVE : 0);
-}
-
-static u64 *entry_table(u64 entry)
-{
-    return frame_va(entry_pfn(entry));
-}
-
-/* ---- the memory gate ---- */
-
-void guest_memory_enter(struct guest *g)
-{
-    waitq_wait(&g->gate, cas(&g->gate_taken, 0u, 1u));
-}
-
-void guest_memory_leave(struct guest *g)
-{
-    /* Release: what was done inside is seen by who enters next (its cas acquires). */
-    store_release(&g->gate_taken, 0u);
-    waitq_wake_all(&g->gate);
-}
+#include "guest/memory.h"
 
 /* ---- metadata ---- */
 
@@ -66,17 +22,17 @@ void guest_memory_leave(struct guest *g)
  * A table of our own has to be empty, so its frame goes through the check like the guest's: an
  * entry that somebody left there would be a frame that the guest does not have.
  */
-static void *own_take(struct guest *g)
+void *guest_own_take(struct guest *g)
 {
     int err;
-    pfn_t pfn = guest_take_checked(g, 0, &err);
+    pfn_t pfn = guest_take_checked(g, &err);
     if (pfn == PFN_NONE)
         return NULL;
     count_add(&g->frames_own, 1);
     return frame_va(pfn);
 }
 
-static void own_free(struct guest *g, const void *table)
+void guest_own_free(struct guest *g, const void *table)
 {
     mm_free(va_phys(table) >> FRAME_SHIFT, 0);
     count_sub(&g->frames_own, 1);
@@ -85,19 +41,12 @@ static void own_free(struct guest *g, const void *table)
 
 int guest_memory_create(struct guest *g)
 {
-    g->head = own_take(g);
-    g->gib = own_take(g);
+    g->head = guest_own_take(g);
+    g->gib = guest_own_take(g);
     if (!g->head || !g->gib)
         return E_NOMEM; /* guest_memory_destroy() takes care of one without the other */
     gather_init(&g->head->gather, &g->frees);
     return 0;
-}
-
-/* The slot of any address, or NULL if its GiB has no slots. */
-static u64 *slot_find(const struct guest *g, u64 va)
-{
-    u64 gib = va >> GIB_SHIFT < ENTRIES ? g->gib[va >> GIB_SHIFT] : 0;
-    return gib ? entry_table(gib) + (va >> SLOT_SHIFT) % ENTRIES : NULL;
 }
 
 static u64 *slot_make(struct guest *g, u64 va)
@@ -105,7 +54,7 @@ static u64 *slot_make(struct guest *g, u64 va)
     ASSERT(va >> GIB_SHIFT < ENTRIES);
     u64 *gib = &g->gib[va >> GIB_SHIFT];
     if (!*gib) {
-        u64 *slots = own_take(g);
+        u64 *slots = guest_own_take(g);
         if (!slots)
             return NULL;
         *gib = va_phys(slots);
@@ -118,7 +67,7 @@ static u64 *leaf_make(struct guest *g, u64 *slot)
 {
     ASSERT(!(*slot & ENTRY_BLOCK));
     if (!*slot) {
-        u64 *leaf = own_take(g);
+        u64 *leaf = guest_own_take(g);
         if (!leaf)
             return NULL;
         *slot = va_phys(leaf) | ENTRY_LEAF;
@@ -143,28 +92,43 @@ struct fill { /* one guest_memory_fill() */
     unsigned order_max;
 };
 
+/* Entries for frames that were just taken, with their dirt. */
+static void entries_fill(struct fill *f, u64 *entry, pfn_t pfn, u64 frames,
+                         const struct map512 *dirt)
+{
+    for (u64 i = 0; i < frames; i++) {
+        bool dirty = map512_test(dirt, (unsigned)((pfn + i) % MAP512_BITS));
+        entry[i] = entry_make(pfn + i, ENTRY_FRAME | (dirty ? ENTRY_DIRTY : 0), f->prot, f->use);
+    }
+    held_add(f->g, frames);
+}
+
+/* A block in which some frames are dirty and some are not: a leaf says which. */
+static int fill_mixed(struct fill *f, u64 va, u64 *slot, pfn_t pfn, const struct map512 *dirt)
+{
+    u64 *leaf = leaf_make(f->g, slot);
+    if (!leaf) {
+        mm_free(pfn, ORDER_PAGEBLOCK);
+        return E_NOMEM;
+    }
+    entries_fill(f, leaf, pfn, SLOT_PAGES, dirt);
+    return f->g->ops->prepare(f->g, va, 0);
+}
+
 /* One order-9 block for a whole slot. On E_NOMEM with the slot still empty there was no block. */
 static int fill_block(struct fill *f, u64 va, u64 *slot)
 {
-    int err;
-    pfn_t pfn = guest_take_checked(f->g, ORDER_PAGEBLOCK, &err);
+    struct map512 dirt;
+    pfn_t pfn = guest_take(f->g, ORDER_PAGEBLOCK, &dirt);
     if (pfn == PFN_NONE)
-        return err;
-    *slot = entry_make(pfn, ENTRY_BLOCK, f->prot, f->use);
+        return E_NOMEM;
+    bool dirty = map512_full(&dirt);
+    if (!dirty && !map512_empty(&dirt))
+        return fill_mixed(f, va, slot, pfn, &dirt);
+    *slot = entry_make(pfn, ENTRY_BLOCK | (dirty ? ENTRY_DIRTY : 0), f->prot, f->use);
     held_add(f->g, SLOT_PAGES);
     count_add(&f->g->blocks, 1);
-    return f->g->ops->map(f->g, va, pfn, ORDER_PAGEBLOCK, f->prot);
-}
-
-/* Maps the first `pages` frames that `entry` has, at va. */
-static int leaf_map(struct guest *g, u64 va, const u64 *entry, u64 pages)
-{
-    for (u64 i = 0; i < pages; i++) {
-        int err = g->ops->map(g, va + i * FRAME_SIZE, entry_pfn(entry[i]), 0, ENTRY_PROT(entry[i]));
-        if (err)
-            return err;
-    }
-    return 0;
+    return f->g->ops->prepare(f->g, va, ORDER_PAGEBLOCK);
 }
 
 /* `pages` frames within one slot, in the largest blocks that there are. */
@@ -176,23 +140,21 @@ static int fill_leaf(struct fill *f, u64 va, u64 *slot, u64 pages)
     u64 *entry = leaf + (va >> FRAME_SHIFT) % ENTRIES;
 
     for (u64 done = 0; done < pages;) {
+        struct map512 dirt;
         unsigned order = MIN(f->order_max, ORDER_PAGEBLOCK - 1u);
         while (1ULL << order > pages - done)
             order--;
-        int err;
-        pfn_t pfn = guest_take_checked(f->g, order, &err);
-        if (pfn == PFN_NONE && err == E_NOMEM && order > 0) {
+        pfn_t pfn = guest_take(f->g, order, &dirt);
+        if (pfn == PFN_NONE && order == 0)
+            return E_NOMEM;
+        if (pfn == PFN_NONE) {
             f->order_max = order - 1;
             continue;
         }
-        if (pfn == PFN_NONE)
-            return err;
-        for (unsigned i = 0; i < 1u << order; i++)
-            entry[done + i] = entry_make(pfn + i, ENTRY_FRAME, f->prot, f->use);
-        held_add(f->g, 1ULL << order);
+        entries_fill(f, entry + done, pfn, 1ULL << order, &dirt);
         done += 1ULL << order;
     }
-    return leaf_map(f->g, va, entry, pages);
+    return f->g->ops->prepare(f->g, va, 0); /* one page table serves the slot */
 }
 
 int guest_memory_fill(struct guest *g, u64 va, u64 pages, enum prot prot, enum page_use use)
@@ -225,32 +187,13 @@ int guest_memory_fill(struct guest *g, u64 va, u64 pages, enum prot prot, enum p
     return 0;
 }
 
-pfn_t guest_memory_page(struct guest *g, u64 va, enum prot prot, enum page_use use, int *error)
-{
-    u64 *slot = slot_make(g, va);
-    u64 *leaf = slot ? leaf_make(g, slot) : NULL;
-    *error = E_NOMEM;
-    if (!leaf)
-        return PFN_NONE;
-    u64 *entry = &leaf[(va >> FRAME_SHIFT) % ENTRIES];
-    ASSERT(!*entry);
-    pfn_t pfn = guest_take_checked(g, 0, error);
-    if (pfn == PFN_NONE)
-        return PFN_NONE;
-    *entry = entry_make(pfn, ENTRY_FRAME, prot, use);
-    held_add(g, 1);
-    return pfn;
-}
-
 /* ---- looking ---- */
 
 /* What the map has for a page: a block's or a frame's entry, 0: nothing. */
 static u64 entry_at(const struct guest *g, u64 va)
 {
-    const u64 *slot = slot_find(g, va);
-    if (!slot || !*slot)
-        return 0;
-    return *slot & ENTRY_BLOCK ? *slot : entry_table(*slot)[(va >> FRAME_SHIFT) % ENTRIES];
+    const u64 *entry = entry_find(g, va);
+    return entry ? *entry : 0;
 }
 
 /* How many pages from va on, at most `pages`, one step of a walk may take: a slot's at once if
@@ -282,7 +225,7 @@ bool guest_memory_givable(const struct guest *g, u64 va, u64 pages)
 u64 guest_memory_find(const struct guest *g, u64 pages)
 {
     u64 align = pages >= SLOT_PAGES ? SLOT_PAGES * FRAME_SIZE : FRAME_SIZE;
-    u64 end = GUEST_MEM_BASE + ALIGN_UP(2 * g->frames_limit * FRAME_SIZE, 1ULL << SLOT_SHIFT);
+    u64 end = GUEST_MEM_BASE + ALIGN_UP(2 * g->frames_limit * FRAME_SIZE, SLOT_BYTES);
     u64 start = GUEST_MEM_BASE;
 
     end = MIN(end, (u64)ENTRIES << GIB_SHIFT);
@@ -297,35 +240,85 @@ u64 guest_memory_find(const struct guest *g, u64 pages)
     return 0;
 }
 
+bool guest_memory_may(const struct guest *g, u64 va, enum prot prot)
+{
+    return (ENTRY_PROT(entry_at(g, va)) & prot) == prot;
+}
+
 /* ---- giving back ---- */
 
+static void leaf_fill(u64 *leaf, u64 block)
+{
+    for (unsigned i = 0; i < ENTRIES; i++)
+        leaf[i] = entry_with((block & ~ENTRY_BLOCK) | ENTRY_FRAME, entry_pfn(block) + i);
+}
+
+int slot_to_leaf(struct guest *g, u64 va, u64 *slot)
+{
+    u64 *leaf = guest_own_take(g);
+    ASSERT(*slot & ENTRY_BLOCK && !(*slot & ENTRY_MAPPED));
+    if (!leaf)
+        return E_NOMEM;
+    int err = g->ops->prepare(g, va, 0);
+    if (err) {
+        guest_own_free(g, leaf);
+        return err;
+    }
+    leaf_fill(leaf, *slot);
+    *slot = va_phys(leaf) | ENTRY_LEAF;
+    count_sub(&g->blocks, 1);
+    return 0;
+}
+
+/* What is mapped of an entry: a page that is still dirty must not be written to. */
+static int entry_map(struct guest *g, u64 va, u64 entry, unsigned order)
+{
+    enum prot prot = ENTRY_PROT(entry);
+    if (entry & ENTRY_DIRTY)
+        prot &= ~(unsigned)PROT_WRITE;
+    return g->ops->map(g, va, entry_pfn(entry), order, prot);
+}
+
+static int leaf_map(struct guest *g, u64 va, const u64 *leaf)
+{
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        int err = entry_map(g, va + i * FRAME_SIZE, leaf[i], 0);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
 /*
- * Makes 512 pages of one 2 MiB page, so that a part of it can go. Nobody runs in the guest
- * meanwhile: its one thread is here. E_NOMEM: it is as before; E_KILLED: not even that could be
- * done, and the guest cannot go on.
+ * Makes 512 pages of one 2 MiB page, so that a part of it can go. Other threads of the guest may
+ * be using it: who touches it meanwhile faults, and waits at the gate until it is there again.
+ * The flush comes in between, so that no CPU ever has both sizes of the same page.
+ *
+ * E_NOMEM: it is as before; E_KILLED: not even that could be done, and the guest cannot go on.
  */
 static int slot_split(struct guest *g, u64 va)
 {
-    u64 base = ALIGN_DOWN(va, 1ULL << SLOT_SHIFT);
+    u64 base = ALIGN_DOWN(va, SLOT_BYTES);
     u64 *slot = slot_find(g, base);
     u64 block = *slot;
-    u64 *leaf = own_take(g);
+    if (!(block & ENTRY_MAPPED))
+        return slot_to_leaf(g, base, slot);
+    u64 *leaf = guest_own_take(g);
     if (!leaf)
         return E_NOMEM;
-    for (unsigned i = 0; i < ENTRIES; i++)
-        leaf[i] = entry_make(entry_pfn(block) + i, ENTRY_FRAME, ENTRY_PROT(block),
-                             block & ENTRY_GIVE ? USE_MEMORY : USE_IMAGE);
+    leaf_fill(leaf, block);
 
     int err = g->ops->unmap(g, base, ORDER_PAGEBLOCK);
     ASSERT(!err);
+    g->ops->flush(g, base, SLOT_BYTES);
     /* This takes one frame for a table, at the first page, so it fails there or nowhere. */
-    bool split = leaf_map(g, base, leaf, ENTRIES) == 0;
-    if (!split)
-        err = g->ops->map(g, base, entry_pfn(block), ORDER_PAGEBLOCK, ENTRY_PROT(block));
-    g->ops->flush(g, base, 1ULL << SLOT_SHIFT);
-    if (!split) {
-        own_free(g, leaf);
-        return err ? E_KILLED : E_NOMEM;
+    if (leaf_map(g, base, leaf) != 0) {
+        guest_own_free(g, leaf);
+        if (entry_map(g, base, block, ORDER_PAGEBLOCK) == 0)
+            return E_NOMEM;
+        *slot &= ~ENTRY_MAPPED;
+        count_sub(&g->frames_mapped, SLOT_PAGES);
+        return E_KILLED;
     }
     *slot = va_phys(leaf) | ENTRY_LEAF;
     count_sub(&g->blocks, 1);
@@ -336,22 +329,28 @@ static int slot_split(struct guest *g, u64 va)
 static int split_at(struct guest *g, u64 va)
 {
     const u64 *slot = slot_find(g, va);
-    if (IS_ALIGNED(va, 1ULL << SLOT_SHIFT) || !slot || !(*slot & ENTRY_BLOCK))
+    if (IS_ALIGNED(va, SLOT_BYTES) || !slot || !(*slot & ENTRY_BLOCK))
         return 0;
     return slot_split(g, va);
 }
 
-static void unmap_range(struct guest *g, u64 va, u64 pages)
+/* True if anything was mapped there. */
+static bool unmap_range(struct guest *g, u64 va, u64 pages)
 {
+    bool any = false;
     while (pages) {
         u64 step = walk_step(g, va, pages);
         u64 entry = entry_at(g, va);
-        /* What was taken but could not be mapped is in the map, too: E_NOENT is fine. */
-        if (entry)
-            (void)g->ops->unmap(g, va, entry & ENTRY_BLOCK ? ORDER_PAGEBLOCK : 0);
+        if (entry & ENTRY_MAPPED) {
+            int err = g->ops->unmap(g, va, entry & ENTRY_BLOCK ? ORDER_PAGEBLOCK : 0);
+            ASSERT(!err);
+            count_sub(&g->frames_mapped, entry & ENTRY_BLOCK ? SLOT_PAGES : 1);
+            any = true;
+        }
         va += step * FRAME_SIZE;
         pages -= step;
     }
+    return any;
 }
 
 /* Gives back [first, first + pages) of one slot. A block goes as a whole. */
@@ -380,7 +379,7 @@ static void slot_free(struct guest *g, u64 *slot, unsigned first, unsigned pages
     }
     count_sub(&g->frames_held, freed);
     if (!any_left) {
-        own_free(g, leaf);
+        guest_own_free(g, leaf);
         *slot = 0;
     }
 }
@@ -394,8 +393,10 @@ int guest_memory_release(struct guest *g, u64 va, u64 pages)
     if (err)
         return err;
 
-    unmap_range(g, va, pages);
-    g->ops->flush(g, va, pages * FRAME_SIZE);
+    /* What was never touched is in no table, and no CPU can have a translation of it. */
+    if (unmap_range(g, va, pages))
+        g->ops->flush(g, va, pages * FRAME_SIZE);
+    g->ops->check_flushed(g);
     while (va < end) {
         u64 in_slot = MIN((end - va) >> FRAME_SHIFT, SLOT_PAGES - (va >> FRAME_SHIFT) % SLOT_PAGES);
         u64 *slot = slot_find(g, va);
@@ -415,17 +416,18 @@ void guest_memory_destroy(struct guest *g)
         u64 *slots = entry_table(g->gib[i]);
         for (unsigned s = 0; s < ENTRIES; s++)
             slot_free(g, &slots[s], 0, ENTRIES);
-        own_free(g, slots);
+        guest_own_free(g, slots);
     }
     if (g->gib)
-        own_free(g, g->gib);
+        guest_own_free(g, g->gib);
     if (g->head) {
         if (g->gib)
             gather_flush(&g->head->gather);
-        own_free(g, g->head);
+        guest_own_free(g, g->head);
     }
     g->gib = NULL;
     g->head = NULL;
+    g->frames_mapped = 0; /* the tables go next, and nobody runs on them any more */
     if (g->frames_held || g->frames_own || g->blocks)
         panic("P2 one owner: guest %u is gone and still counts %lu frames, %lu of its map's own, "
               "%lu blocks",

@@ -1,8 +1,8 @@
 /*
- * The kind "ring3": a guest is an address space and one thread in ring 3.
+ * The kind "ring3": a guest is an address space and its threads in ring 3.
  *
- * Owns nothing but what is in struct guest: `space` (m), and the machine half of its thread,
- * which is set up before the thread starts and after that belongs to the thread.
+ * Owns nothing but what is in struct guest: `space` (m), and the machine half of its threads,
+ * which is set up before a thread starts and after that belongs to the thread.
  *
  * Next: arch/x86_64/arch.h, "address spaces of ring-3 guests".
  */
@@ -11,20 +11,30 @@
 static int ring3_create(struct guest *g)
 {
     int err = aspace_create(&g->space);
-    if (err)
-        return err;
-    g->space_made = true;
+    if (!err)
+        g->space_made = true;
+    return err;
+}
 
-    /* What a guest finds in the FPU is this, and nobody else's. */
-    arch_fpu_init(g->head->fpu);
-    thread_arch(g->thread)->fpu = g->head->fpu;
-    thread_arch(g->thread)->cr3 = g->space.root;
-    return 0;
+static void ring3_attach(struct guest *g, struct thread *thread, void *fpu)
+{
+    thread_arch(thread)->fpu = fpu; /* what it finds in the FPU is this, and nobody else's */
+    thread_arch(thread)->space = &g->space;
+}
+
+static int ring3_prepare(struct guest *g, u64 va, unsigned order)
+{
+    return aspace_prepare(&g->space, va, order);
 }
 
 static int ring3_map(struct guest *g, u64 va, pfn_t pfn, unsigned order, enum prot prot)
 {
     return aspace_map(&g->space, va, pfn, order, prot);
+}
+
+static int ring3_allow_write(struct guest *g, u64 va, unsigned order)
+{
+    return aspace_allow_write(&g->space, va, order);
 }
 
 static int ring3_unmap(struct guest *g, u64 va, unsigned order)
@@ -37,21 +47,30 @@ static void ring3_flush(struct guest *g, u64 va, u64 bytes)
     aspace_flush(&g->space, va, bytes);
 }
 
+static void ring3_check_flushed(const struct guest *g)
+{
+    aspace_check_flushed(&g->space);
+}
+
 static pfn_t ring3_walk(struct guest *g, u64 va, enum prot prot)
 {
     return aspace_walk(&g->space, va, prot);
 }
 
-static void ring3_run(struct guest *g) __attribute__((noreturn));
-static void ring3_run(struct guest *g)
+static void ring3_run(struct guest *g, u64 entry, u64 stack, u64 arg) __attribute__((noreturn));
+static void ring3_run(struct guest *g, u64 entry, u64 stack, u64 arg)
 {
+    (void)g;
     /*
      * Interrupts off between the look and ring 3: a kick that comes in between stays pending and
-     * is answered on the way in, where on_user_return() looks again.
+     * is answered on the way in, where on_user_return() looks again. It may have turned them on,
+     * and then what it had looked at may have changed.
      */
-    irqs_off();
-    on_user_return();
-    user_enter(g->entry, GUEST_STACK_TOP, GUEST_INFO, 0);
+    do {
+        irqs_off();
+        on_user_return();
+    } while (irqs_enabled());
+    user_enter(entry, stack, arg, 0);
 }
 
 static void ring3_leave(struct guest *g)
@@ -63,22 +82,18 @@ static void ring3_leave(struct guest *g)
     /* Not half-way: a switch in between would load the old root again, or save FPU state. */
     preempt_disable();
     irqs_off();
-    t->cr3 = 0;
+    t->space = NULL;
     t->fpu = NULL;
     aspace_leave();
     irqs_on();
     preempt_enable();
-
-    /* Threads do not move between CPUs, so this was the only one. */
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-        ASSERT(load_relaxed(&cpu_by_id(cpu)->cr3) != g->space.root);
 }
 
 static void ring3_destroy(struct guest *g)
 {
     if (!g->space_made)
         return;
-    aspace_destroy(&g->space);
+    aspace_destroy(&g->space); /* it looks whether any CPU still runs in it */
     g->space_made = false;
 }
 
@@ -90,9 +105,13 @@ static u64 ring3_table_frames(const struct guest *g)
 const struct guest_ops ring3_ops = {
     .kind = "ring3",
     .create = ring3_create,
+    .attach = ring3_attach,
+    .prepare = ring3_prepare,
     .map = ring3_map,
+    .allow_write = ring3_allow_write,
     .unmap = ring3_unmap,
     .flush = ring3_flush,
+    .check_flushed = ring3_check_flushed,
     .walk = ring3_walk,
     .run = ring3_run,
     .leave = ring3_leave,

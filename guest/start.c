@@ -15,15 +15,6 @@
 
 static const struct guest_ops *const guest_kinds[] = {&ring3_ops};
 
-/* The first thing a guest's thread does, and the only thing if it was ended before. */
-static void guest_thread(void *arg)
-{
-    struct guest *g = arg;
-    if (guest_must_end(g))
-        guest_finish(g);
-    g->ops->run(g);
-}
-
 static const struct guest_ops *start_kind(const struct guest_config *cfg)
 {
     char list[64];
@@ -112,7 +103,6 @@ static int start_size(const struct guest_config *cfg, const struct guest_image *
 
 static void start_place(struct guest *g, const struct guest_config *cfg)
 {
-    g->cpu = thread_cpu(g->thread);
     g->node = cfg->node == ANY_NODE ? cpu_node(g->cpu) : cfg->node;
     g->take = TAKE_CLEAN | (cfg->node == ANY_NODE ? 0 : TAKE_THIS_NODE);
 }
@@ -141,17 +131,19 @@ static int start_run(struct guest *g, u64 since)
     return go ? 0 : E_KILLED;
 }
 
-/* A guest with a thread that has not started yet: memory, image. */
+/*
+ * A guest with a thread that has not started yet: memory, image. Nobody else is at its memory, so
+ * the gate is not entered for all of it.
+ */
 static int start_load(struct guest *g, const struct guest_image *im, const struct guest_config *cfg)
 {
-    guest_memory_enter(g);
     int err = guest_memory_create(g);
     if (!err)
         err = g->ops->create(g);
-    if (!err)
-        err = guest_load(g, im, cfg);
-    guest_memory_leave(g);
-    return err;
+    if (err)
+        return err;
+    guest_thread_prepare(g, im->elf.entry);
+    return guest_load(g, im, cfg);
 }
 
 int guest_start(const struct guest_config *cfg, unsigned *id)
@@ -180,17 +172,12 @@ int guest_start(const struct guest_config *cfg, unsigned *id)
     g->frames_given = frames;
     g->frames_limit = 2 * frames;
     g->cpu_limit_ns = cfg->cpu_ns;
-    struct thread *t = thread_create(g->name, guest_thread, g, cfg->cpu, cfg->node);
-    if (!t) {
+    if (guest_thread_first(g, cfg) != 0) {
         log_line("start %s: out of memory for its thread", g->name);
         guest_table_remove(g, g->id);
         return E_NOMEM;
     }
-    thread_set_guest(t, g);
-    thread_limit_cpu(t, cfg->cpu_ns);
-    spin_lock(&g->lock);
-    g->thread = t;
-    spin_unlock(&g->lock);
+    struct thread *t = g->threads[0].thread;
     start_place(g, cfg);
     *id = g->id;
 
@@ -202,7 +189,7 @@ int guest_start(const struct guest_config *cfg, unsigned *id)
         return 0;
     }
     start_say(g, cfg, err);
-    guest_mark(g, -1, "never ran");
+    guest_mark(g, false, -1, "never ran");
     unsigned gone = g->id;
     thread_start(t); /* gives back what there is */
     guest_wait(gone);

@@ -11,6 +11,7 @@
 #include "mm/policy.h"
 #include "mm/scrub.h"
 #include "mm/store.h"
+#include "mm/strategy/strategy.h"
 
 enum { RETRY_MS = 1 }; /* the gate was shut: takers pass in less */
 
@@ -77,7 +78,7 @@ u64 limpid_aged_step(unsigned node)
     u32 wait_ms = mm_aged_sleep_ms(p.age_ms);
     if (p.age_ms == 0)
         return ~0ULL;
-    if (!mm_scrub_enabled())
+    if (!mm_scrub_enabled() || strategy_now()->leaves_free_dirty)
         return wait_ms * 1000000ULL;
     for (unsigned n = 0; n < mm_zone_count; n++) {
         struct zone *z = &mm_zones[n];

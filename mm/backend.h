@@ -16,7 +16,7 @@
 
 #include "mm/mm.h"
 
-/* What each does is said at the call of the same name in mm/mm.h. All are there. */
+/* What each does is said at the call of the same name in mm/mm.h. All are there but two. */
 struct backend {
     const char *name;
 
@@ -38,6 +38,11 @@ struct backend {
     const char *(*strategy_nth)(unsigned i);
     const char *(*strategy_name)(void);
     int (*strategy_set)(const char *name);
+    const struct strategy *(*strategy_now)(void);
+
+    /* NULL: no strategy of this backend lets dirt be carried. */
+    pfn_t (*take_dirty)(unsigned order, enum take_flags flags, unsigned node, struct map512 *dirt);
+    void (*scrub_carried)(pfn_t pfn, unsigned frames);
 
     unsigned (*nr_zones)(void);
     void (*zone_info)(unsigned zone, struct mm_zone_info *out);

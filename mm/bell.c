@@ -13,6 +13,7 @@
  */
 #include "mm/bell.h"
 #include "mm/limpid.h"
+#include "mm/strategy/strategy.h"
 
 static u32 states[MAX_CPUS];          /* (a) enum cpu_state */
 static u16 node_cpu[MAX_CPUS];        /* (c) CPUs sorted by node */
@@ -87,7 +88,7 @@ static void wake(unsigned cpu)
 
 void bell_ring(const struct zone *z)
 {
-    if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled())
+    if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled() || strategy_now()->leaves_free_dirty)
         return;
     /* Home first; with nobody idle there, the nearest node that has somebody (rule 15). */
     bell_ring_node(z->node, nr_nodes);

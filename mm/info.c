@@ -78,6 +78,7 @@ void limpid_zone_info(unsigned zone, struct mm_zone_info *out)
     out->scrubbed_takers_remote = load_relaxed(&z->scrubbed_takers_remote);
     out->scrubbed_aged = z->scrubbed_aged;
     out->scrubbed_at_free = load_relaxed(&z->scrubbed_at_free);
+    out->scrubbed_at_map = load_relaxed(&z->scrubbed_at_map);
     out->waits = z->waits;
     out->max_clears_waited = z->max_clears_waited;
     out->oldest_dirt_ms = oldest_dirt_locked(z);

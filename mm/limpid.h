@@ -10,7 +10,10 @@ int limpid_init(const struct mm_config *cfg); /* mm/zone.c */
 bool limpid_owns(pfn_t pfn);
 
 pfn_t limpid_take(unsigned order, enum take_flags flags, unsigned node, u64 *cleared); /* take.c */
-void limpid_free(pfn_t pfn, unsigned order);                                           /* free.c */
+/* As limpid_take() with TAKE_CLEAN, but clears nothing; the dirty ones into *dirt. */
+pfn_t limpid_take_dirty(unsigned order, enum take_flags flags, unsigned node, struct map512 *dirt);
+void limpid_scrub_carried(pfn_t pfn, unsigned frames);
+void limpid_free(pfn_t pfn, unsigned order); /* free.c */
 void limpid_free_mask(pfn_t first, const struct map512 *frames);
 int limpid_retire(pfn_t pfn); /* retire.c */
 
@@ -22,6 +25,7 @@ void limpid_bell_pass_on(void);         /* bell.c */
 u64 limpid_aged_step(unsigned node);    /* aged.c */
 int limpid_strategy_set(const char *s); /* strategy/strategy.c */
 const char *limpid_strategy_name(void);
+const struct strategy *limpid_strategy_now(void);
 const char *limpid_strategy_nth(unsigned i);
 
 unsigned limpid_nr_zones(void); /* info.c */

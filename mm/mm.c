@@ -4,6 +4,7 @@
  * Next: mm/backend.h, mm/limpid.c.
  */
 #include "mm/backend.h"
+#include "mm/strategy/strategy.h"
 #include "arch.h"
 #include "mm/bell.h"
 #include "mm/nodes.h"
@@ -94,7 +95,37 @@ const char *mm_strategy_nth(unsigned i)
     return mm_backend->strategy_nth(i);
 }
 
+const char *mm_strategy_warning(void)
+{
+    return mm_backend->strategy_now()->warning;
+}
+
+bool mm_strategy_scrubs_free(void)
+{
+    return !mm_backend->strategy_now()->leaves_free_dirty;
+}
+
 /* ---- frames ---- */
+
+enum mm_carry mm_carry(void)
+{
+    return mm_backend->strategy_now()->carry;
+}
+
+pfn_t mm_take_carrying(unsigned order, enum take_flags flags, unsigned node, struct map512 *dirt,
+                       u64 *cleared)
+{
+    /* Asked once: a strategy that comes later finds the flag at the frame, and scrubs it. */
+    if (mm_carry() != CARRY_NONE)
+        return mm_backend->take_dirty(order, flags, node, dirt);
+    map512_zero(dirt);
+    return mm_backend->take(order, flags | TAKE_CLEAN, node, cleared);
+}
+
+void mm_scrub_carried(pfn_t pfn, unsigned frames)
+{
+    mm_backend->scrub_carried(pfn, frames);
+}
 
 void mm_free_mask(pfn_t first, const struct map512 *frames)
 {
@@ -200,6 +231,7 @@ void mm_node_info(unsigned node, struct mm_zone_info *out)
         out->scrubbed_takers_remote += z.scrubbed_takers_remote;
         out->scrubbed_aged += z.scrubbed_aged;
         out->scrubbed_at_free += z.scrubbed_at_free;
+        out->scrubbed_at_map += z.scrubbed_at_map;
         out->waits += z.waits;
         out->max_clears_waited = MAX(out->max_clears_waited, z.max_clears_waited);
         out->oldest_dirt_ms = MAX(out->oldest_dirt_ms, z.oldest_dirt_ms);

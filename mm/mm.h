@@ -69,6 +69,30 @@ static inline pfn_t mm_take(unsigned order, enum take_flags flags, unsigned node
 static inline pfn_t mm_take_counted(unsigned order, enum take_flags flags, unsigned node,
                                     u64 *cleared);
 
+/*
+ * Memory that nobody has scrubbed yet, for owners who know which of it that is: some strategies
+ * leave the zeroing to the moment at which a guest gets to see a frame. Only guest memory is
+ * taken so; what the kernel takes for itself is zero when it asks for that.
+ */
+enum mm_carry {
+    CARRY_NONE,        /* dirt does not leave the allocator */
+    CARRY_UNTIL_MAP,   /* the owner scrubs a frame before it maps it */
+    CARRY_UNTIL_WRITE, /* the owner maps it read-only, and scrubs at the first write. This is
+                          what P1 forbids; a strategy that says so has a warning */
+};
+/* What the strategy in force allows. It may change at any moment. Any context. */
+enum mm_carry mm_carry(void);
+/*
+ * As mm_take_counted() with TAKE_CLEAN, for orders up to 9. If the strategy lets dirt be carried
+ * nothing is cleared: *dirt has a bit (pfn % 512) for each frame of the block that is dirty;
+ * otherwise it is empty. A frame that goes back without having been scrubbed goes back dirty, as
+ * every frame does.
+ */
+pfn_t mm_take_carrying(unsigned order, enum take_flags flags, unsigned node, struct map512 *dirt,
+                       u64 *cleared);
+/* Scrubs frames that were carried, up to 512 of one pageblock. By their owner; no lock. */
+void mm_scrub_carried(pfn_t pfn, unsigned frames);
+
 /* Gives back a block that mm_take() gave, or an aligned part of one. Panics on a double free. */
 static inline void mm_free(pfn_t pfn, unsigned order);
 
@@ -171,6 +195,10 @@ u64 mm_clear_ns(void);
  */
 int mm_strategy_set(const char *name);
 const char *mm_strategy_name(void);
+/* What whoever chooses the strategy in force should be told; NULL: nothing. */
+const char *mm_strategy_warning(void);
+/* Under the strategy in force somebody scrubs free memory: idle CPUs, or the aged step. */
+bool mm_strategy_scrubs_free(void);
 /* The strategies of this backend by number, its default first; NULL past the last. */
 const char *mm_strategy_nth(unsigned i);
 /* The backend that has a strategy of that name, this one if it has; NULL: none. */
@@ -191,6 +219,7 @@ struct mm_zone_info {
     u64 scrubbed_takers_local, scrubbed_takers_remote;
     u64 scrubbed_aged;      /* frames, by the aged step; not in the two above */
     u64 scrubbed_at_free;   /* by strategies that do */
+    u64 scrubbed_at_map;    /* by mm_scrub_carried() */
     u64 waits;              /* takes that had to wait for claims */
     u64 max_clears_waited;  /* the most clears that a claim began after a gate was shut: 1 (P4) */
     u64 oldest_dirt_ms;     /* the age of the oldest dirt now */

@@ -47,6 +47,8 @@ u64 limpid_scrub_may_at(void)
 {
     unsigned home = cpu_node(cpu_id());
     u64 first = 0;
+    if (strategy_now()->leaves_free_dirty)
+        return 0;
     for (unsigned n = 0; n < mm_zone_count; n++) {
         const struct zone *z = &mm_zones[n];
         if (load_relaxed(&z->nr_dirty) == 0 || (z->node != home && !bell_node_busy(z->node)))
@@ -152,10 +154,12 @@ u64 mm_cpu_scrubbed(unsigned cpu)
 
 bool limpid_scrub_step(void)
 {
-    return strategy_now()->idle_step();
+    const struct strategy *s = strategy_now();
+    return !s->leaves_free_dirty && s->idle_step();
 }
 
 bool limpid_scrub_may(void)
 {
-    return strategy_now()->idle_may();
+    const struct strategy *s = strategy_now();
+    return !s->leaves_free_dirty && s->idle_may();
 }

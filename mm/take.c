@@ -285,3 +285,35 @@ pfn_t limpid_take(unsigned order, enum take_flags flags, unsigned node, u64 *cle
     struct take_request r = {.order = order, .clean = clean, .this_node = this_node, .node = node};
     return take_the_long_way(&r, cleared);
 }
+
+pfn_t limpid_take_dirty(unsigned order, enum take_flags flags, unsigned node, struct map512 *dirt)
+{
+    bool this_node = flags & TAKE_THIS_NODE, dirty = false;
+    map512_zero(dirt);
+    if (order > ORDER_PAGEBLOCK || node >= nr_nodes)
+        return PFN_NONE;
+    if (!this_node)
+        node = mm_home_node(node);
+    struct taken t = {.pfn = order ? PFN_NONE : take_from_store(true, node, &dirty)};
+    if (t.pfn != PFN_NONE) {
+        if (dirty)
+            map512_set(dirt, (unsigned)(t.pfn % MAP512_BITS));
+        return t.pfn;
+    }
+    struct take_request r = {.order = order, .clean = true, .this_node = this_node, .node = node};
+    if (!take_by_preference(&r, &t) && !take_decide(&r, &t))
+        return PFN_NONE;
+    *dirt = t.dirt.map;
+    return t.pfn;
+}
+
+void limpid_scrub_carried(pfn_t pfn, unsigned frames)
+{
+    struct zone *z = zone_of(pfn);
+    bool stream = frames > 64; /* as in clear_taken() */
+    for (unsigned i = 0; i < frames; i++)
+        clear_one(pfn + i, stream);
+    if (stream)
+        clear_fence();
+    fetch_add(&z->scrubbed_at_map, frames);
+}

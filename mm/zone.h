@@ -130,7 +130,7 @@ struct zone {
     u64 max_clears_waited;                                /* (Z) */
     u32 oldest_scrubbed_ms;                               /* (Z) */
     u64 scrubbed_takers_local, scrubbed_takers_remote;    /* (a) frames; plain counters */
-    u64 scrubbed_at_free;                                 /* (a) */
+    u64 scrubbed_at_free, scrubbed_at_map;                /* (a) */
 
     pfn_t bad[ZONE_BAD_MAX]; /* (Z) frames never to come back, retired or about to be */
 } __attribute__((aligned(64)));

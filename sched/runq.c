@@ -211,6 +211,19 @@ void thread_limit_cpu(struct thread *t, u64 ns)
     t->limit_ns = ns;
 }
 
+void thread_limit_again(u64 ns)
+{
+    struct runq *rq = runq_this();
+    struct thread *t = thread_self();
+    bool irqs = spin_lock_irqsave(&rq->lock);
+    u64 now = time_ns();
+    store_relaxed(&t->over_limit, false);
+    t->limit_ns = t->ran_ns + (now - rq->since) + ns;
+    rq->limit_at = now + ns;
+    sleep_arm_locked(rq);
+    spin_unlock_irqrestore(&rq->lock, irqs);
+}
+
 bool thread_over_limit(void)
 {
     return load_relaxed(&thread_self()->over_limit);

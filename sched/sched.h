@@ -70,6 +70,8 @@ u64 thread_cpu_ns(const struct thread *t);
 void thread_limit_cpu(struct thread *t, u64 ns);
 /* The running thread has used up its limit. */
 bool thread_over_limit(void);
+/* The running thread may run for that long from now on. */
+void thread_limit_again(u64 ns);
 /* Makes t run soon even if it sleeps in thread_sleep() or waits interruptibly: kill uses it. */
 void thread_interrupt(struct thread *t);
 

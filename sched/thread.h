@@ -37,7 +37,7 @@ struct thread {
     struct list sleep;          /* (R) in runq.sleepers */
     u64 deadline;               /* (R) of the sleep, time_ns() */
     u64 ran_ns;                 /* (R) on its CPU, up to when it last left it */
-    u64 limit_ns;               /* (c) of ran_ns; 0: none */
+    u64 limit_ns;               /* (R) of ran_ns; 0: none */
     bool over_limit;            /* (a) set by its CPU's timer, read by the thread itself */
     struct list wait;           /* (W) in waitq.waiters */
     struct waitq *waitq;        /* (o) the queue that `wait` belongs to, NULL: none */

@@ -154,8 +154,8 @@ u64 kstack_frames_held(void);
 struct arch_thread {
     u64 rsp;      /* saved stack pointer while not running */
     void *kstack; /* top of its kernel stack */
-    u64 cr3;      /* physical root of its address space; 0: kernel only */
     void *fpu;    /* 512 bytes, 16-aligned FXSAVE area of a guest thread; NULL: no FPU state */
+    const struct aspace *space; /* its address space; NULL: kernel only */
 };
 /* Makes the FXSAVE area of a new guest thread: before the thread runs. */
 void arch_fpu_init(void *fpu);
@@ -194,8 +194,10 @@ void timer_arm(u64 deadline);
 
 /* ---- address spaces of ring-3 guests ---- */
 struct aspace {
-    u64 root;   /* physical address of the PML4 */
-    u64 tables; /* frames its tables take, the root included */
+    u64 root;             /* physical address of the PML4 */
+    u64 tables;           /* frames its tables take, the root included */
+    u64 unmaps;           /* (a) calls of aspace_unmap() that unmapped, ever */
+    u64 stale, stale_end; /* what of that is not flushed yet lies in here; equal: nothing */
 };
 enum prot { PROT_READ = 1, PROT_WRITE = 2, PROT_EXEC = 4 };
 #define USER_TOP 0x0000800000000000ULL /* guest addresses are below; canonical lower half */
@@ -208,6 +210,16 @@ int aspace_create(struct aspace *as);
  * unmapped waits for other CPUs as aspace_flush() does. The caller serialises calls on one space.
  */
 int aspace_map(struct aspace *as, u64 va, pfn_t pfn, unsigned order, enum prot prot);
+/*
+ * Takes the table frames that aspace_map() of this will need, so that it cannot fail for want of
+ * them. 0, E_INVAL, E_EXIST, E_NOMEM.
+ */
+int aspace_prepare(struct aspace *as, u64 va, unsigned order);
+/*
+ * Adds PROT_WRITE to what aspace_map() mapped. No flush: who has the old translation faults once,
+ * which drops it (SDM3 4.10.4.3), and finds the new one. 0, E_INVAL (executable), E_NOENT.
+ */
+int aspace_allow_write(struct aspace *as, u64 va, unsigned order);
 /* Unmaps what aspace_map() mapped there; the caller flushes. 0 or E_NOENT. */
 int aspace_unmap(struct aspace *as, u64 va, unsigned order);
 /*
@@ -222,8 +234,15 @@ pfn_t aspace_walk(const struct aspace *as, u64 va, enum prot prot);
  */
 void aspace_flush(struct aspace *as, u64 va, u64 bytes);
 /*
+ * Panics if any CPU may still have a translation of what was unmapped: if all of it was not in
+ * the range of one aspace_flush(), or a CPU that runs in the space has not acknowledged that
+ * flush. Whoever is about to give a frame away calls it; QEMU may hide a missing flush, this
+ * does not.
+ */
+void aspace_check_flushed(const struct aspace *as);
+/*
  * This CPU loads the kernel's own root, which drops every translation of the space that it was
- * in. The running thread has set its arch_thread's cr3 to 0 before, so that no switch brings the
+ * in. The running thread has taken the space out of its arch_thread, so that no switch brings the
  * old one back. How a guest's thread leaves, before it gives the guest's memory back.
  */
 void aspace_leave(void);

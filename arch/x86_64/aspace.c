@@ -52,26 +52,42 @@ static int aspace_drop_table(struct aspace *as, u64 *entry, u64 va)
     if (*entry & PTE_PS || !table_empty(phys_va(phys)))
         return E_EXIST;
     *entry = 0;
-    shoot_range(as->root, va, order_bytes(ORDER_PAGEBLOCK));
+    shoot_range(as->root, va, order_bytes(ORDER_PAGEBLOCK), 0);
     table_frame_free(phys >> FRAME_SHIFT);
     as->tables--;
     return 0;
 }
 
+/* The entry for a page of this order, its tables made if need be; NULL: *error says why. */
+static u64 *aspace_entry(struct aspace *as, u64 va, unsigned order, int *error)
+{
+    *error = E_INVAL;
+    if (!aspace_range_ok(va, order))
+        return NULL;
+    u64 *upper = paging_entry(as->root, va, 2, PTE_U, false, NULL);
+    *error = E_EXIST;
+    if (!order && upper && *upper & PTE_PS)
+        return NULL;
+    *error = E_NOMEM;
+    return paging_entry(as->root, va, order ? 2 : 1, PTE_U, true, &as->tables);
+}
+
+int aspace_prepare(struct aspace *as, u64 va, unsigned order)
+{
+    int err;
+    return aspace_entry(as, va, order, &err) ? 0 : err;
+}
+
 int aspace_map(struct aspace *as, u64 va, pfn_t pfn, unsigned order, enum prot prot)
 {
-    if (!aspace_range_ok(va, order) || !prot || (prot & PROT_WRITE && prot & PROT_EXEC) ||
-        pfn & ((1ULL << order) - 1))
+    if (!prot || (prot & PROT_WRITE && prot & PROT_EXEC) || pfn & ((1ULL << order) - 1))
         return E_INVAL;
-    unsigned level = order ? 2 : 1;
-    u64 *upper = paging_entry(as->root, va, 2, PTE_U, false, NULL);
-    if (level == 1 && upper && *upper & PTE_PS)
-        return E_EXIST;
-    u64 *entry = paging_entry(as->root, va, level, PTE_U, true, &as->tables);
+    int err;
+    u64 *entry = aspace_entry(as, va, order, &err);
     if (!entry)
-        return E_NOMEM;
+        return err;
     if (*entry & PTE_P) {
-        int err = level == 1 ? E_EXIST : aspace_drop_table(as, entry, va);
+        err = order ? aspace_drop_table(as, entry, va) : E_EXIST;
         if (err)
             return err;
     }
@@ -112,6 +128,24 @@ int aspace_unmap(struct aspace *as, u64 va, unsigned order)
     if (!entry || level != (order ? 2 : 1))
         return E_NOENT;
     *entry = 0;
+    /* Counted after the entry is gone (x86 keeps stores in order): see shoot_load_root(). */
+    store_release(&as->unmaps, as->unmaps + 1);
+    if (as->stale == as->stale_end)
+        as->stale = va, as->stale_end = va;
+    as->stale = MIN(as->stale, va);
+    as->stale_end = MAX(as->stale_end, va + order_bytes(order));
+    return 0;
+}
+
+int aspace_allow_write(struct aspace *as, u64 va, unsigned order)
+{
+    unsigned level;
+    u64 *entry = aspace_range_ok(va, order) ? aspace_find(as, va, &level) : NULL;
+    if (!entry || level != (order ? 2 : 1))
+        return E_NOENT;
+    if (!(*entry & PTE_NX))
+        return E_INVAL;
+    store_release(entry, *entry | PTE_W); /* what the frames hold comes before it */
     return 0;
 }
 
@@ -130,15 +164,35 @@ pfn_t aspace_walk(const struct aspace *as, u64 va, enum prot prot)
 
 void aspace_flush(struct aspace *as, u64 va, u64 bytes)
 {
-    shoot_range(as->root, va, bytes);
+    /* Covers all that is stale, or says nothing of it: see aspace_check_flushed(). */
+    bool all = va <= as->stale && as->stale_end <= va + bytes;
+    if (all)
+        as->stale = as->stale_end = 0;
+    shoot_range(as->root, va, bytes, all ? as->unmaps : 0);
+}
+
+void aspace_check_flushed(const struct aspace *as)
+{
+    if (as->stale != as->stale_end)
+        panic("P1 no leak: %#lx to %#lx of a guest was unmapped and not flushed", as->stale,
+              as->stale_end);
+    for (unsigned id = 0; id < nr_cpus; id++) {
+        const struct cpu *c = cpu_by_id(id);
+        /* Acquire: who is seen in the space has said before what it had flushed by then. */
+        if (load_acquire(&c->cr3) != as->root)
+            continue;
+        u64 flushed = load_relaxed(&c->arch->flushed);
+        if (flushed < as->unmaps)
+            panic("P1 no leak: CPU %u may still use what a guest gives back: it has flushed %lu of "
+                  "%lu unmaps",
+                  id, flushed, as->unmaps);
+    }
 }
 
 void aspace_leave(void)
 {
     preempt_disable(); /* this CPU, from the note to the load */
-    /* Said before it is done, as in arch_switch(): shoot_range() pairs with it. */
-    store_release(&this_cpu()->cr3, kernel_root);
-    write_cr3(kernel_root);
+    shoot_load_root(NULL);
     preempt_enable();
 }
 

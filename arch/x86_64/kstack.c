@@ -84,7 +84,7 @@ void *kstack_create(void)
     while (n > 0) { /* never used, so no CPU has them in its TLB but by speculation */
         pfn_t pfn = (entry[--n] & PTE_PHYS) >> FRAME_SHIFT;
         entry[n] = 0;
-        shoot_range(0, KSTACK_BASE + (u64)slot * SLOT_SIZE + KSTACK_SIZE, KSTACK_SIZE);
+        shoot_range(0, KSTACK_BASE + (u64)slot * SLOT_SIZE + KSTACK_SIZE, KSTACK_SIZE, 0);
         table_frame_free(pfn);
     }
     slot_free((unsigned)slot);
@@ -103,7 +103,7 @@ void kstack_destroy(void *top)
         pfn[i] = (entry[i] & PTE_PHYS) >> FRAME_SHIFT;
         entry[i] = 0;
     }
-    shoot_range(0, end - KSTACK_SIZE, KSTACK_SIZE); /* before the frames change hands */
+    shoot_range(0, end - KSTACK_SIZE, KSTACK_SIZE, 0); /* before the frames change hands */
     for (unsigned i = 0; i < STACK_FRAMES; i++)
         table_frame_free(pfn[i]);
     slot_free(slot);

@@ -53,6 +53,7 @@ enum { IST_DF = 1, IST_NMI, IST_MC, IST_DB, IST_COUNT = IST_DB };
 struct shoot {
     u64 root;      /* of the address space, 0: kernel addresses */
     u64 va, bytes; /* what to flush */
+    u64 unmaps;    /* aspace.unmaps that are covered by it; 0: says nothing of that */
     u32 waiting;   /* (a) CPUs that have not answered yet */
 };
 
@@ -73,6 +74,11 @@ struct cpu_arch {
     bool frozen;                 /* (a) stopped for good by machine_freeze_others() */
     struct shoot shoot;          /* (o) but for `waiting` */
     u64 shoot_from[MAX_CPUS / 64]; /* (a) who wants this CPU to look at their shoot */
+    /*
+     * (o), read by aspace_check_flushed(): this CPU has no translation left of what the first
+     * `flushed` unmaps of the space it runs in have unmapped.
+     */
+    u64 flushed;
 };
 
 /* ---- cpu.c, features.c ---- */
@@ -154,8 +160,13 @@ void kstack_init(void);
 const char *kstack_guard_name(u64 va);
 /* Answers what other CPUs ask; interrupt handler of VECTOR_SHOOT, and in every wait. */
 void shoot_answer(void);
-/* Flushes the range from every CPU that may hold it. root 0: kernel addresses. */
-void shoot_range(u64 root, u64 va, u64 bytes);
+/*
+ * Flushes the range from every CPU that may hold it. root 0: kernel addresses. `unmaps`: see
+ * struct shoot.
+ */
+void shoot_range(u64 root, u64 va, u64 bytes, u64 unmaps);
+/* This CPU goes to another space (NULL: the kernel's own). No switch to another thread meanwhile. */
+void shoot_load_root(const struct aspace *as);
 
 /* ---- apic.c, ioapic.c, time.c, serial.c ---- */
 void apic_init(u64 phys);

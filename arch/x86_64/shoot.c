@@ -18,20 +18,46 @@
  */
 #include "machine.h"
 
-#define PAGES_MAX    32 /* more: reload CR3, which flushes everything (there are no global pages) */
+#define PAGES_MAX    32             /* more: reload CR3, which flushes everything */
 #define GIVE_UP_NS   60000000000ULL /* a CPU that is silent for a minute is not coming back */
 #define LOOKS_A_TIME 1024
 
-static void shoot_flush(u64 root, u64 va, u64 bytes)
+/* There are no global pages, so loading CR3 flushes everything. */
+static void flush_here(u64 va, u64 bytes)
 {
-    if (root && this_cpu()->cr3 != root)
-        return; /* another address space: loading it flushed that one */
     if (bytes > PAGES_MAX * FRAME_SIZE) {
         write_cr3(read_cr3());
         return;
     }
     for (u64 at = ALIGN_DOWN(va, FRAME_SIZE); at < va + bytes; at += FRAME_SIZE)
         invlpg(at);
+}
+
+static void shoot_flush(const struct shoot *s)
+{
+    struct cpu *c = this_cpu();
+    if (s->root && c->cr3 != s->root)
+        return; /* another address space: loading it flushed that one */
+    flush_here(s->va, s->bytes);
+    if (s->unmaps > c->arch->flushed)
+        store_relaxed(&c->arch->flushed, s->unmaps); /* seen by who waits for our answer */
+}
+
+/*
+ * Where this CPU says that it has flushed, so that aspace_check_flushed() can tell. Before the
+ * load it holds nothing of the new space, however old; after it nothing that is older than the
+ * look at as->unmaps. A CPU that shoots counts its unmap, fences, and reads our cr3: either it
+ * sees us and asks, or we see its count.
+ */
+void shoot_load_root(const struct aspace *as)
+{
+    struct cpu *c = this_cpu();
+    store_relaxed(&c->arch->flushed, ~0ULL);
+    /* Said before it is done; the exchange is the full fence that pairs with shoot_range()'s. */
+    xchg(&c->cr3, as ? as->root : kernel_root);
+    u64 unmaps = as ? load_relaxed(&as->unmaps) : ~0ULL;
+    write_cr3(c->cr3);
+    store_relaxed(&c->arch->flushed, unmaps);
 }
 
 void shoot_answer(void)
@@ -45,24 +71,24 @@ void shoot_answer(void)
             unsigned id = w * 64 + (unsigned)__builtin_ctzll(from);
             from &= from - 1;
             struct shoot *s = &cpu_by_id(id)->arch->shoot;
-            shoot_flush(s->root, s->va, s->bytes);
+            shoot_flush(s);
             /* The last touch: the asker may reuse the request at once. Full fence. */
             fetch_add(&s->waiting, -1u);
         }
     }
 }
 
-void shoot_range(u64 root, u64 va, u64 bytes)
+void shoot_range(u64 root, u64 va, u64 bytes, u64 unmaps)
 {
     preempt_disable();
     struct cpu *me = this_cpu();
     struct shoot *s = &me->arch->shoot;
     ASSERT(!me->irq_depth);
-    *s = (struct shoot){.root = root, .va = va, .bytes = bytes};
+    *s = (struct shoot){.root = root, .va = va, .bytes = bytes, .unmaps = unmaps};
     /*
-     * The new table entry is visible before any cpu->cr3 is read. Pairs with the store of
-     * cpu->cr3 before the CR3 load, which serialises, in arch_switch(): a CPU that we do not
-     * see in the space walks the tables after our store.
+     * The new table entry is visible before any cpu->cr3 is read. Pairs with the exchange of
+     * cpu->cr3 before the CR3 load in shoot_load_root(): a CPU that we do not see in the space
+     * walks the tables after our store.
      */
     full_fence();
     for (unsigned id = 0; id < nr_cpus; id++) {
@@ -74,7 +100,7 @@ void shoot_range(u64 root, u64 va, u64 bytes)
         __atomic_fetch_or(&c->arch->shoot_from[me->id / 64], 1ULL << me->id % 64, __ATOMIC_SEQ_CST);
         apic_ipi(c->apic_id, VECTOR_SHOOT);
     }
-    shoot_flush(root, va, bytes);
+    shoot_flush(s);
 
     u64 begun = 0;
     /* Acquire: pairs with the fetch_add() in shoot_answer(). */
@@ -94,5 +120,5 @@ void shoot_range(u64 root, u64 va, u64 bytes)
 /* An empty request: who answers it has been in an interrupt, which is a fence, or made one. */
 void cpus_serialize(void)
 {
-    shoot_range(0, 0, 0);
+    shoot_range(0, 0, 0, 0);
 }

@@ -62,7 +62,7 @@ static void switch_fpu(struct cpu_arch *a, struct arch_thread *prev, struct arch
             __asm__ volatile("clts");
         a->fpu_shut = false;
         fpu_load(next->fpu);
-    } else if (next->cr3 && !a->fpu_shut) {
+    } else if (next->space && !a->fpu_shut) {
         write_cr0(read_cr0() | CR0_TS); /* a guest without FPU state: #NM, not its neighbour's */
         a->fpu_shut = true;
     }
@@ -72,15 +72,11 @@ void arch_switch(struct arch_thread *prev, struct arch_thread *next)
 {
     struct cpu *c = this_cpu();
     ASSERT(!irqs_enabled());
-    u64 root = next->cr3 ? next->cr3 : kernel_root;
-    if (c->cr3 != root) {
-        /* Said before it is done: shoot_range() pairs with it. The load serialises. */
-        store_release(&c->cr3, root);
-        write_cr3(root);
-    }
+    if (c->cr3 != (next->space ? next->space->root : kernel_root))
+        shoot_load_root(next->space);
     c->kernel_rsp = c->arch->tss.rsp0 = (u64)next->kstack;
     switch_fpu(c->arch, prev, next);
-    if (next->cr3)
+    if (next->space)
         switch_clear_user_state();
     stack_switch(&prev->rsp, next->rsp);
 }

@@ -6,7 +6,8 @@
 #include "mm/limpid.h"
 #include "arch.h"
 
-static const struct strategy *const strategies[] = {&strategy_claim, &strategy_eager};
+static const struct strategy *const strategies[] = {&strategy_claim, &strategy_eager,
+                                                    &strategy_onmap, &strategy_readonly};
 const struct strategy *mm_strategy = &strategy_claim;
 
 static bool same(const char *a, const char *b)
@@ -36,4 +37,9 @@ const char *limpid_strategy_name(void)
 const char *limpid_strategy_nth(unsigned i)
 {
     return i < ARRAY_SIZE(strategies) ? strategies[i]->name : NULL;
+}
+
+const struct strategy *limpid_strategy_now(void)
+{
+    return strategy_now();
 }

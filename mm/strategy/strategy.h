@@ -6,6 +6,7 @@
 #define MM_STRATEGY_H
 
 #include "arch.h"
+#include "mm/mm.h"
 
 struct strategy {
     const char *name;
@@ -17,6 +18,12 @@ struct strategy {
     /* One step of an idle CPU, see mm_scrub_step(); and its grant test, see mm_scrub_may(). */
     bool (*idle_step)(void);
     bool (*idle_may)(void);
+    /* Nobody scrubs free memory: no idle CPU (the two above are NULL), and no age bound holds. */
+    bool leaves_free_dirty;
+    /* Guest memory may be taken dirty, and who scrubs it then: mm_take_carrying(). */
+    enum mm_carry carry;
+    /* What its name does not say and everybody who chooses it should know; NULL: nothing. */
+    const char *warning;
 };
 
 extern const struct strategy *mm_strategy; /* (a) mm/strategy/strategy.c */
@@ -27,7 +34,7 @@ static inline const struct strategy *strategy_now(void)
     return load_acquire(&mm_strategy); /* pairs with the release in mm_strategy_set() */
 }
 
-extern const struct strategy strategy_claim, strategy_eager;
+extern const struct strategy strategy_claim, strategy_eager, strategy_onmap, strategy_readonly;
 
 /* mm/scrub.c: what idle CPUs do under claim, and with dirt that was there before under others. */
 bool scrub_claim_step(void);
