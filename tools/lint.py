@@ -1,7 +1,8 @@
 """`make lint` and `make fmt`: the house rules that a machine can check.
 
 Errors: format (clang-format), the direction of includes, tabs, trailing blanks, words that mean
-"unfinished". Notes, which fail nothing: files past 500 lines.
+"unfinished", and places that docs/proof.md names and that are not there. Notes, which fail nothing:
+files past 500 lines.
 """
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 
+import proof_lint
 from machine import ROOT, main_guard
 
 FORMAT_VERSION = 14  # other versions of clang-format write the same style a little differently
@@ -141,6 +143,7 @@ def main():
     else:
         check_text(errors)
         check_format(errors, fix=False)
+        errors += proof_lint.check()
         note_long()
     for error in errors:
         print(error)

@@ -14,6 +14,7 @@ from functools import partial
 import ktap
 import machine
 import outside
+import proof_lint
 from machine import BUILD, ROOT, Machine, Node, Unproven, Wrong
 
 GOOD = """KTAP version 1
@@ -160,6 +161,31 @@ def test_outside_search_finds_across_chunks():
 def test_secrets_are_random_enough():
     secrets = {outside.new_secret(seed) for seed in range(100)}
     assert len(secrets) == 100 and all(len(set(s)) > 4 for s in secrets), secrets
+
+
+def test_proof_lint_misses_what_is_renamed():
+    """docs/proof.md names functions, transitions and mutants: each renamed or gone is an error."""
+    tree = proof_lint.Tree()
+    assert proof_lint.check(tree) == []
+    mutant = next(f for f in tree.names(proof_lint.MUTANTS, ".patch") if f.startswith("35-"))
+    rule = next(f for f in tree.names(proof_lint.MUTANTS, ".patch") if "-rule-16-" in f)
+    for path, old, new, said in (
+            ("mm/claim.c", "claim_take_locked", "claim_grab_locked", "no claim_take_locked()"),
+            ("mm/wait.c", "void gate_raise_locked(", "void gate_lift_locked(", "no gate_raise_locked()"),
+            ("tests/model/claim.pml", "claiming:", "grabbing:", "proctype claiming"),
+            ("tests/model/bell.pml", "inline wake(", "inline rouse(", "proctype wake"),
+            ("tests/model/aged.pml", "DROP_RULE_17", "DROP_AGE", "rule 17 has no switch"),
+            ("tests/mutants/" + mutant, None, None, "there is no mutant 35"),
+            ("tests/mutants/" + rule, "rule 16:", "", "no mutant breaks rule 16"),
+            ("docs/proof.md", "rules: 16", "", "keeps rule 16"),
+            ("mm/store.c", None, None, "there is no mm/store.c")):
+        text = tree.read(path)
+        assert old is None or old in text, (path, old)
+        errors = proof_lint.check(proof_lint.Tree({path: old and text.replace(old, new)}))
+        assert any(said in error for error in errors), (path, said, errors)
+    gone = proof_lint.check(proof_lint.Tree({"docs/proof.md": tree.read("docs/proof.md").replace(
+        "mutants: 18, 19, 22,", "mutants: 18, 22,")}))
+    assert len(gone) == 1 and "19-sweeper" in gone[0], gone
 
 
 CASES = [(name[5:], f) for name, f in sorted(globals().items()) if name.startswith("test_")]

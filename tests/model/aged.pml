@@ -54,7 +54,7 @@ claims: atomic {
     :: atomic {
         g_runs && !claimed && !old ->
         g_runs = 0;
-        printf("@G0 mm/aged.c:mm_aged_step | nothing is old; sleeps\n") }
+        printf("@G0 mm/aged.c:limpid_aged_step | nothing is old; sleeps\n") }
     od
 }
 
@@ -82,7 +82,7 @@ proctype idle()
             /* the thread */
             if
             :: old = old && dirty[1]; dirty[0] = 1;
-                printf("@A1 mm/free.c:mm_free | X has taken frame 0, and frees it\n")
+                printf("@A1 mm/free.c:limpid_free | X has taken frame 0, and frees it\n")
             :: skip
             fi
         }

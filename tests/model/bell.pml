@@ -182,10 +182,10 @@ loop:
         if
         :: atomic {
             nr_dirty == 0 ->
-            printf("@B%d mm/bell.c:mm_bell_pass_on | looks: no dirt\n", c) }
+            printf("@B%d mm/bell.c:limpid_bell_pass_on | looks: no dirt\n", c) }
         :: atomic {
             nr_dirty && !buffered_state[c] ->   /* and its full fence */
-            printf("@B%d mm/bell.c:mm_bell_pass_on | looks: there is dirt\n", c) }
+            printf("@B%d mm/bell.c:limpid_bell_pass_on | looks: there is dirt\n", c) }
             ring(c, 'B', c)
         fi;
 #endif

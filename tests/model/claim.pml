@@ -17,11 +17,12 @@
  * makes it visible. Without the fence it becomes visible at any time (process buffer).
  *
  * Switches: DROP_RULE_1 to DROP_RULE_9 leave out a rule of the protocol; DROP_CLEAR_FENCE,
- * DROP_RETIRE_SWEEP and DROP_LOOK_AGAIN what stands under no number.
+ * DROP_RETIRE_SWEEP, DROP_LOOK_AGAIN, DROP_RAISE_ALL and DROP_FAIL_AT_ONCE what stands under no
+ * number or is the other half of a rule.
  *
  * Each step says what it does and for which function of the kernel it stands:
- * tests/model/run.py prints that as two columns, tools/proof_lint.py sees that the function is
- * still there. <%d> is a mask of frames.
+ * tools/model.py prints that as two columns, tools/proof_lint.py sees that the function is still
+ * there. <%d> is a mask of frames.
  */
 #ifndef ZONES
 #define ZONES 1
@@ -174,7 +175,7 @@ inline take()
     y = 0
 }
 
-/* store_sweep_cpu_locked(): what CPU c keeps of the frames `in` goes back into the maps. */
+/* empty_into(), put_swept(): what CPU c keeps of the frames `in` goes back into the maps. */
 inline sweep(c, in)
 {
     x = (store[c] | behind[c]) & in;
@@ -261,9 +262,14 @@ inline sweep_all(sweep_in)
 #endif
 #define UNLOCK(z) locked[z] = 0
 
+#ifdef DROP_RAISE_ALL
+#define GATES(what) if :: (allowed[t] & ZONE(0)) -> what(0) :: else -> what(ZONES - 1) fi
+#else
+#define GATES(what) EACH_ALLOWED(what)
+#endif
 inline gate_raise()
 {
-    EACH_ALLOWED(RAISE)
+    GATES(RAISE)
 #ifdef DROP_RULE_6
     ; revoked[0] = 1;
     revoked[SCRUBBERS - 1] = 1
@@ -272,7 +278,7 @@ inline gate_raise()
 
 inline gate_drop()
 {
-    EACH_ALLOWED(LOWER)
+    GATES(LOWER)
 }
 
 /* The end of a take. */
@@ -339,7 +345,7 @@ more:
             (own[t] & ZONE(0)) && !locked[0] ->
             x = own[t] & ZONE(0);
             own[t] = own[t] & ~x;
-            printf("@A%d mm/free.c:mm_free_mask | lock; frees <%d>, dirty; unlock\n", t, x);
+            printf("@A%d mm/free.c:limpid_free_mask | lock; frees <%d>, dirty; unlock\n", t, x);
             put(x, x, ALL);
             check()
            }
@@ -349,7 +355,7 @@ more:
             (own[t] & ZONE(1)) && !locked[1] ->
             x = own[t] & ZONE(1);
             own[t] = own[t] & ~x;
-            printf("@A%d mm/free.c:mm_free_mask | lock; frees <%d>, dirty; unlock\n", t, x);
+            printf("@A%d mm/free.c:limpid_free_mask | lock; frees <%d>, dirty; unlock\n", t, x);
             put(x, x, ALL);
             check()
            }
@@ -401,7 +407,7 @@ taking:
         :: allowed[t] = ZONE(0)
 #endif
         fi;
-        printf("@A%d mm/take.c:mm_take | wants a block of order %d in <%d>\n", t, wanted[t],
+        printf("@A%d mm/take.c:limpid_take | wants a block of order %d in <%d>\n", t, wanted[t],
                allowed[t]);
         if
 #if STORES
@@ -616,6 +622,8 @@ locking:
 #ifdef DROP_RULE_7
         :: NR(free & allowed[t]) < (1 << wanted[t]) &&
            HAS((free | CLAIMED) & ~bad & allowed[t], wanted[t]) ->
+#elif defined(DROP_FAIL_AT_ONCE)
+        :: (CLAIMED & allowed[t]) != 0 ->
 #else
         :: HAS((free | CLAIMED) & ~bad & allowed[t], wanted[t]) ->
 #endif
@@ -692,6 +700,7 @@ more:
         printf("@B%d mm/scrub.c:has_work | the gate is open, says a look without the lock\n", s)
     }
 #endif
+claiming:
     atomic {
         if
         :: !locked[0] && !GATE_SHUT(0) && (free & dirty & 3) ->
@@ -712,6 +721,7 @@ more:
             check()
         }
     }
+clearing:
     do
     :: atomic { d_step {
         x = LOWEST(todo);
@@ -730,6 +740,7 @@ more:
         fi
        }
     od;
+returning:
     atomic { d_step {
         !locked[z] ->
 #ifndef DROP_CLEAR_FENCE

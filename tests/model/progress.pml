@@ -174,7 +174,7 @@ freeing:
     GET_LOCK(CPU1_IS_OURS);
     atomic {
         CPU1_IS_OURS ->
-        printf("@A%d mm/free.c:mm_free_mask | lock; frees <%d>; unlock\n", t, own[t]);
+        printf("@A%d mm/free.c:limpid_free_mask | lock; frees <%d>; unlock\n", t, own[t]);
         free = free | own[t];
         dirty = dirty | own[t];
         own[t] = 0;
