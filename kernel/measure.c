@@ -302,6 +302,7 @@ void counts_take(struct counts *out)
         .takers_remote = i.scrubbed_takers_remote,
         .aged = i.scrubbed_aged,
         .at_free = i.scrubbed_at_free,
+        .at_map = i.scrubbed_at_map,
         .waits = i.waits,
     };
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
@@ -325,6 +326,7 @@ void counts_since(const struct counts *before, struct counts *out)
     out->takers_remote -= before->takers_remote;
     out->aged -= before->aged;
     out->at_free -= before->at_free;
+    out->at_map -= before->at_map;
     out->waits -= before->waits;
 }
 

@@ -97,7 +97,8 @@ u64 measure_clean_within(unsigned node, u64 frames, u64 ns, u64 *took_ns);
 
 struct counts {                              /* frames, since boot */
     u64 clears, clears_locked, clears_again; /* the machine's own witness: arch/x86_64/clear.h */
-    u64 idle_local, idle_remote, takers_local, takers_remote, aged, at_free; /* what mm/ says */
+    u64 idle_local, idle_remote, takers_local, takers_remote; /* what mm/ says */
+    u64 aged, at_free, at_map;
     u64 waits;
 };
 void counts_take(struct counts *out);

@@ -242,13 +242,14 @@ PLOTS = {  # name: (title, y axis, log, [(scenario, metric, legend)], divisor)
     "clears": ("Cleared for two guests of 1 GiB", "MiB", False,
                [("create_now", "cleared_at_free", "at free"),
                 ("create_now", "cleared_by_takers", "by takers"),
+                ("create_now", "cleared_at_map", "at the first touch"),
                 ("create_now", "cleared", "in all"),
                 ("create_now", "cleared_again", "though it was clean")], 1024),
     "locks": ("Longest hold of a zone lock", "steps", True,
               [("churn", "lock_steps", "8 guests churn"), ("speck", "lock_steps", "one large block"),
                ("huge", "lock_steps", "huge order")], 1),
 }
-COLOURS = ("0x2e6f9e", "0xd08a2e", "0x5b8c3a", "0x8a5aa0")
+COLOURS = ("0x2e6f9e", "0xd08a2e", "0x5b8c3a", "0x8a5aa0", "0x888888")
 
 
 def gnuplot(out, name, script):

@@ -74,9 +74,12 @@ static void say_counts(const struct counts *c)
 {
     work_value("cleared", kib(c->clears), "KiB");
     work_value("cleared_again", kib(c->clears_again), "KiB");
-    work_value("cleared_local", kib(c->idle_local + c->takers_local + c->aged + c->at_free), "KiB");
+    /* Who frees, maps or comes by for the age runs on the node, or as near as can be. */
+    u64 at_home = c->aged + c->at_free + c->at_map;
+    work_value("cleared_local", kib(c->idle_local + c->takers_local + at_home), "KiB");
     work_value("cleared_remote", kib(c->idle_remote + c->takers_remote), "KiB");
     work_value("cleared_by_takers", kib(c->takers_local + c->takers_remote), "KiB");
+    work_value("cleared_at_map", kib(c->at_map), "KiB");
     work_value("cleared_at_free", kib(c->at_free), "KiB");
     work_value("clears_locked", c->clears_locked, "clears");
 }
