@@ -201,7 +201,7 @@ void promise_one_owner(struct promise_result *r)
 
 void promise_clean_is_zero(struct promise_result *r)
 {
-    enum { ORDER = 12, LOOKS = 6 }; /* 16 MiB of dirt before each look */
+    enum { ORDER = 12, LOOKS = 3 }; /* 16 MiB of dirt before each look */
     unsigned node = measure_node(), wrong = 0, looks = 0;
     struct mm_zone_info i;
     u64 most_clean = 0;
@@ -211,7 +211,7 @@ void promise_clean_is_zero(struct promise_result *r)
         pile_take(&pile, ORDER, TAKE_ANY, node, 1);
         pile_soil(&pile, ORDER);
         pile_free(&pile, ORDER);
-        thread_sleep(looks * NS_PER_MS / 2); /* now and then in the middle of the scrub */
+        thread_sleep(looks * NS_PER_MS); /* now and then in the middle of the scrub */
         wrong += mm_check(true, say_line);
         mm_node_info(node, &i);
         most_clean = MAX(most_clean, i.clean);
