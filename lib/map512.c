@@ -22,24 +22,11 @@ static inline u64 fold(u64 level, unsigned k)
     return level & (level >> (1u << k)) & aligned_bits[k + 1];
 }
 
-/*
- * By halves: how many in each 2 bits, 4 bits, byte, then all bytes summed by the product. Not the
- * compiler's popcount: without POPCNT that is a call into libgcc, which uses the red zone, and an
- * interrupt in the kernel overwrites that.
- */
-static inline unsigned word_count(u64 w)
-{
-    w -= w >> 1 & 0x5555555555555555ULL;
-    w = (w & 0x3333333333333333ULL) + (w >> 2 & 0x3333333333333333ULL);
-    w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
-    return (unsigned)(w * 0x0101010101010101ULL >> 56);
-}
-
 unsigned map512_count(const struct map512 *m)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < MAP512_WORDS; i++)
-        n += word_count(m->w[i]);
+        n += word512_count(m->w[i]);
     return n;
 }
 
@@ -117,42 +104,75 @@ unsigned map512_run_order(const struct map512 *m, unsigned bit)
     return order;
 }
 
-/* Whole words: runs of order 6 to 9, as a map of 8 words. Same rule as inside a word. */
-static unsigned find_words(const struct map512 *m, unsigned order)
+/* Inside of one word that is not full: 0 to 5, -1 if it is empty. */
+static int word_order(u64 level)
 {
-    unsigned full = 0;
-    for (unsigned i = 0; i < MAP512_WORDS; i++)
-        full |= (unsigned)(m->w[i] == ~0ULL) << i;
-    static const unsigned aligned_words[4] = {0xff, 0x55, 0x11, 0x01};
+    int k = -1;
+    for (; level; level = fold(level, (unsigned)k))
+        k++;
+    return k;
+}
+
+int map512_order_in(const struct map512 *m, unsigned from, unsigned to)
+{
+    int order = -1;
+    for (unsigned i = from; i < to; i++) {
+        u64 w = m->w[i];
+        order = MAX(order, w == ~0ULL ? (int)map512_run_order(m, i * 64) : word_order(w));
+    }
+    return order;
+}
+
+/*
+ * Whole words, runs of order 6 to 9: `full` has a bit for each word that is all ones. The same
+ * rule as inside a word, from the smallest runs that serve upwards.
+ */
+static unsigned find_words(unsigned full, unsigned order)
+{
+    static const u8 aligned_words[5] = {0xff, 0x55, 0x11, 0x01, 0x00};
     unsigned level = full, k = 0;
     for (; k < order - 6; k++)
         level &= (level >> (1u << k)) & aligned_words[k + 1];
-    if (level == 0)
-        return MAP512_NONE;
-    if (k == 3)
-        return 0;
-    unsigned larger = level & (level >> (1u << k)) & aligned_words[k + 1];
-    unsigned alone = level & ~(larger | larger << (1u << k));
-    return alone ? 64 * (unsigned)__builtin_ctz(alone) : find_words(m, order + 1);
+    while (level) {
+        unsigned larger = level & (level >> (1u << k)) & aligned_words[k + 1];
+        unsigned alone = level & ~(larger | larger << (1u << k));
+        if (alone)
+            return 64 * (unsigned)__builtin_ctz(alone);
+        level = larger;
+        k++;
+    }
+    return MAP512_NONE;
 }
 
+/*
+ * A word that is neither empty nor full holds its runs alone: none of them goes on in the next.
+ * So each such word is folded by itself, up to the order of its smallest run that serves; full
+ * words are left for the end, when no word had any.
+ */
 unsigned map512_find(const struct map512 *m, unsigned order)
 {
-    if (order >= 6)
-        return find_words(m, order);
-    bool found = false;
+    unsigned best = MAP512_NONE, best_order = 6, full = 0;
     for (unsigned i = 0; i < MAP512_WORDS; i++) {
-        u64 level = m->w[i];
-        for (unsigned k = 0; k < order && level; k++)
-            level = fold(level, k);
-        if (level == 0)
+        u64 level = m->w[i], alone = 0;
+        full |= (unsigned)(level == ~0ULL) << i;
+        if (level == 0 || level == ~0ULL || order >= best_order)
             continue;
-        found = true;
-        u64 larger = fold(level, order);
-        u64 alone = level & ~(larger | larger << (1u << order));
-        if (alone)
-            return i * 64 + (unsigned)__builtin_ctzll(alone);
+        unsigned k = 0;
+        for (; k < order; k++)
+            level = fold(level, k);
+        for (; level && k < best_order; k++) {
+            u64 larger = fold(level, k);
+            alone = level & ~(larger | larger << (1u << k));
+            if (alone)
+                break;
+            level = larger;
+        }
+        if (alone && k < best_order) {
+            best_order = k;
+            best = i * 64 + (unsigned)__builtin_ctzll(alone);
+            if (k == order)
+                break;
+        }
     }
-    /* Every run there is is half of a larger one: the best fit is among those. */
-    return found ? map512_find(m, order + 1) : MAP512_NONE;
+    return best != MAP512_NONE ? best : find_words(full, MAX(order, 6u));
 }

@@ -108,6 +108,19 @@ static inline bool map512_equal(const struct map512 *a, const struct map512 *b)
     return map512_within(a, b) && map512_within(b, a);
 }
 
+/*
+ * How many bits of a word are set. By halves: in each 2 bits, 4 bits, byte, then all bytes summed
+ * by the product. Not the compiler's popcount: without POPCNT that is a call into libgcc, which
+ * uses the red zone, and an interrupt in the kernel overwrites that.
+ */
+static inline unsigned word512_count(u64 w)
+{
+    w -= w >> 1 & 0x5555555555555555ULL;
+    w = (w & 0x3333333333333333ULL) + (w >> 2 & 0x3333333333333333ULL);
+    w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+    return (unsigned)(w * 0x0101010101010101ULL >> 56);
+}
+
 /* How many bits are set, 0 to 512. */
 unsigned map512_count(const struct map512 *m);
 
@@ -132,6 +145,104 @@ unsigned map512_run_order(const struct map512 *m, unsigned bit);
  * Best fit: the first in the smallest maximal run that serves, so that whole ones stay whole.
  */
 unsigned map512_find(const struct map512 *m, unsigned order);
+
+/*
+ * Some words of a map: [from, to). What stands in the others says nothing. Most changes of a map
+ * are in one word, and who knows in which need not look at eight. Empty: from == to.
+ */
+struct part512 {
+    unsigned from, to;
+    struct map512 map;
+};
+
+/* A whole map as a part. */
+static inline struct part512 part512_of(const struct map512 *m)
+{
+    return (struct part512){0, MAP512_WORDS, *m};
+}
+
+/* A part as a whole map. */
+static inline struct map512 part512_map(const struct part512 *p)
+{
+    struct map512 m = {{0}};
+    for (unsigned i = p->from; i < p->to; i++)
+        m.w[i] = p->map.w[i];
+    return m;
+}
+
+/* The naturally aligned run of 2^order bits at `first`. */
+static inline void part512_run(struct part512 *p, unsigned first, unsigned order)
+{
+    u64 mask = order >= 6 ? ~0ULL : ((1ULL << (1u << order)) - 1) << (first % 64);
+    p->from = first / 64;
+    p->to = p->from + (order > 6 ? 1u << (order - 6) : 1);
+    for (unsigned i = p->from; i < p->to; i++)
+        p->map.w[i] = mask;
+}
+
+/* Adds bits to word i of a part, which grows to hold it; p may be empty. */
+static inline void part512_or_word(struct part512 *p, unsigned i, u64 bits)
+{
+    if (p->from == p->to)
+        p->from = p->to = i;
+    while (p->to <= i)
+        p->map.w[p->to++] = 0;
+    while (p->from > i)
+        p->map.w[--p->from] = 0;
+    p->map.w[i] |= bits;
+}
+
+/* True if the bit is in the part and set. */
+static inline bool part512_test(const struct part512 *p, unsigned bit)
+{
+    return bit / 64 >= p->from && bit / 64 < p->to && map512_test(&p->map, bit);
+}
+
+static inline unsigned part512_count(const struct part512 *p)
+{
+    unsigned n = 0;
+    for (unsigned i = p->from; i < p->to; i++)
+        n += word512_count(p->map.w[i]);
+    return n;
+}
+
+/* true if the part and m have a bit in common */
+static inline bool part512_meets(const struct part512 *p, const struct map512 *m)
+{
+    u64 any = 0;
+    for (unsigned i = p->from; i < p->to; i++)
+        any |= p->map.w[i] & m->w[i];
+    return any != 0;
+}
+
+/* true if every bit of the part is set in `whole` */
+static inline bool part512_within(const struct part512 *p, const struct map512 *whole)
+{
+    u64 out = 0;
+    for (unsigned i = p->from; i < p->to; i++)
+        out |= p->map.w[i] & ~whole->w[i];
+    return out == 0;
+}
+
+/* m |= p */
+static inline void map512_or_part(struct map512 *m, const struct part512 *p)
+{
+    for (unsigned i = p->from; i < p->to; i++)
+        m->w[i] |= p->map.w[i];
+}
+
+/* m &= ~p */
+static inline void map512_andnot_part(struct map512 *m, const struct part512 *p)
+{
+    for (unsigned i = p->from; i < p->to; i++)
+        m->w[i] &= ~p->map.w[i];
+}
+
+/*
+ * The order of the largest naturally aligned run of set bits that lies in words [from, to) or
+ * reaches into them; -1 if those words are empty.
+ */
+int map512_order_in(const struct map512 *m, unsigned from, unsigned to);
 
 #define map512_for_each(bit, map)                                  \
     for (unsigned bit = map512_next((map), 0); bit != MAP512_NONE; \

@@ -37,7 +37,8 @@ static void claim_pageblock(struct zone *z, u32 i, bool aged)
     struct claim *c = claim_own();
     c->since = zone_pb_since(z, i);
     c->mask = pageblock_view_locked(z, i, VIEW_DIRTY);
-    pageblock_get_locked(z, i, &c->mask);
+    struct part512 frames = part512_of(&c->mask);
+    pageblock_get_locked(z, i, &frames, NULL);
     pageblock_out_locked(z, i, 1);
     z->in_flight += map512_count(&c->mask);
     z->nr_claims++;
@@ -87,7 +88,8 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
     z->nr_claims--;
     store_relaxed(&c->zone, NULL);
     pageblock_out_locked(z, c->pb, -1);
-    pageblock_put_locked(z, c->pb, c->mask, &dirt, c->since);
+    struct part512 frames = part512_of(&c->mask);
+    pageblock_put_locked(z, c->pb, &frames, &dirt, c->since);
 
     if (c->marked)
         z->max_clears_waited = MAX(z->max_clears_waited, (u64)(c->begun - c->mark));
@@ -105,12 +107,12 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
     store_release(&z->returns, z->returns + 1);
 }
 
-bool claim_holds_locked(const struct zone *z, u32 i, const struct map512 *frames)
+bool claim_holds_locked(const struct zone *z, u32 i, const struct part512 *frames)
 {
     ASSERT(spin_held(&z->lock));
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         const struct claim *c = &claims[cpu];
-        if (load_relaxed(&c->zone) == z && c->pb == i && map512_meets(&c->mask, frames))
+        if (load_relaxed(&c->zone) == z && c->pb == i && part512_meets(frames, &c->mask))
             return true;
     }
     return false;
@@ -125,8 +127,11 @@ static struct map512 view_with_claims(const struct zone *z, u32 i)
         if (load_relaxed(&c->zone) == z && c->pb == i)
             map512_or(&m, &c->mask);
     }
-    if (z->pb[i].has_bad)
-        retire_filter_locked(z, i, &m);
+    if (z->pb[i].has_bad) {
+        struct part512 all = part512_of(&m);
+        retire_filter_locked(z, i, &all);
+        m = all.map;
+    }
     return m;
 }
 

@@ -9,12 +9,14 @@
 #include "mm/store.h"
 #include "mm/strategy/strategy.h"
 
-static void free_frames_locked(struct zone *z, u32 i, const struct map512 *frames, bool dirty)
+static void free_frames_locked(struct zone *z, u32 i, const struct part512 *frames, bool dirty)
 {
     static const struct map512 none;
+    /* Only the oldest dirt is stamped, and reading the clock costs a third of all this. */
+    u32 since = dirty && z->pb[i].nr_dirty == 0 ? now_ms() : zone_pb_since(z, i);
     pageblock_check_owned_locked(z, i, frames);
-    z->outside -= map512_count(frames);
-    pageblock_put_locked(z, i, *frames, dirty ? frames : &none, now_ms());
+    z->outside -= part512_count(frames);
+    pageblock_put_locked(z, i, frames, dirty ? &frames->map : &none, since);
 }
 
 /* Nobody can give back more than has been handed out. */
@@ -33,7 +35,8 @@ static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
     spin_lock(&z->lock);
     outside_check(z, pfn, 1ULL << order);
     if (order < ORDER_PAGEBLOCK) {
-        struct map512 frames = map512_range((unsigned)(pfn % 512), 1u << order);
+        struct part512 frames;
+        part512_run(&frames, (unsigned)(pfn % 512), order);
         free_frames_locked(z, i, &frames, dirty);
     } else {
         z->outside -= 1ULL << order;
@@ -45,24 +48,41 @@ static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
     preempt_enable();
 }
 
-void limpid_free(pfn_t pfn, unsigned order)
+/* The zone of a block that somebody gives back. */
+static struct zone *zone_of_block(pfn_t pfn, unsigned order)
 {
     struct zone *z = zone_of(pfn);
     if (!z || order > ORDER_MAX || !IS_ALIGNED(pfn, 1ULL << order) ||
         pfn + (1ULL << order) > z->end)
         panic("P2 one owner: free of what is no block: pfn 0x%llx, order %u",
               (unsigned long long)pfn, order);
+    return z;
+}
 
+static __attribute__((noinline)) void free_the_long_way(pfn_t pfn, unsigned order)
+{
     const struct strategy *s = strategy_now();
+    struct zone *z = zone_of_block(pfn, order);
     bool dirty = !(s->before_free && s->before_free(pfn, 1ULL << order));
     if (order > 0 || !dirty) {
         free_block(z, pfn, order, dirty);
         return;
     }
     preempt_disable();
-    while (!store_push(pfn))
-        store_flush();
+    store_push_slowly(z, pfn);
     preempt_enable();
+}
+
+void limpid_free(pfn_t pfn, unsigned order)
+{
+    if (order == 0 && !strategy_now()->before_free) {
+        preempt_disable();
+        bool done = store_push(pfn);
+        preempt_enable();
+        if (likely(done))
+            return;
+    }
+    free_the_long_way(pfn, order);
 }
 
 /* The frames of one pageblock that are in one zone. */
@@ -73,9 +93,10 @@ static void free_mask(struct zone *z, pfn_t first, const struct map512 *frames)
     if (s->before_free) {
         map512_for_each(bit, frames) dirty = !s->before_free(first + bit, 1);
     }
+    struct part512 part = part512_of(frames);
     spin_lock(&z->lock);
-    outside_check(z, first, map512_count(frames));
-    free_frames_locked(z, zone_pb(z, first), frames, dirty);
+    outside_check(z, first, part512_count(&part));
+    free_frames_locked(z, zone_pb(z, first), &part, dirty);
     spin_unlock_keep_preempt_off(&z->lock);
     if (dirty)
         bell_ring(z);

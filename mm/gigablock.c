@@ -33,51 +33,57 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
 
 void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt)
 {
-    unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
+    unsigned first, nr_dirty = 0;
     struct gigablock *g = zone_pb_gig(z, i, &first);
-    struct map512 run = map512_range(first, count), mixed = run;
+    struct part512 run;
     ASSERT(spin_held(&z->lock));
-    ASSERT(map512_within(&run, &g->free));
+    part512_run(&run, first, order - ORDER_PAGEBLOCK);
+    ASSERT(part512_within(&run, &g->free));
 
-    dirt->map = dirt->all = run;
-    map512_and(&dirt->map, &g->dirty);
-    map512_and(&dirt->all, &g->all);
-    unsigned nr_dirty = 512 * map512_count(&dirt->all);
-
-    map512_and(&mixed, &g->part);
-    map512_for_each(bit, &mixed)
-    {
+    dirt->map.from = dirt->all.from = run.from;
+    dirt->map.to = dirt->all.to = run.to;
+    for (unsigned w = run.from; w < run.to; w++) {
+        u64 out = run.map.w[w];
+        dirt->map.map.w[w] = out & g->dirty.w[w];
+        dirt->all.map.w[w] = out & g->all.w[w];
+        nr_dirty += 512 * word512_count(dirt->all.map.w[w]);
         /*
-         * A mixed pageblock, or a plain one that an emptied store still names. The dirty map
-         * stays as it is: it is the taker's until he gives the block back.
+         * Mixed pageblocks, and plain ones that an emptied store still names. The dirty map stays
+         * as it is: it is the taker's until he gives the block back.
          */
-        struct pageblock *pb = &z->pb[i + (bit - first)];
-        nr_dirty += pb->nr_dirty;
-        if (pb->nr_free)
-            pageblock_empty_locked(z, i + (bit - first));
+        for (u64 part = out & g->part.w[w]; part; part &= part - 1) {
+            u32 n = i + (w * 64 + (unsigned)__builtin_ctzll(part) - first);
+            nr_dirty += z->pb[n].nr_dirty;
+            if (z->pb[n].nr_free)
+                pageblock_empty_locked(z, n);
+        }
     }
-    map512_andnot(&g->free, &run);
-    map512_andnot(&g->dirty, &run);
-    map512_andnot(&g->all, &run);
+    map512_andnot_part(&g->free, &run);
+    map512_andnot_part(&g->dirty, &run);
+    map512_andnot_part(&g->all, &run);
     zone_note_dirt(z, g);
-    zone_count(z, -(s64)(512 * (u64)count), -(s64)nr_dirty);
-    if (order == ORDER_PAGEBLOCK && map512_test(&dirt->map, first)) {
+    zone_count(z, -(s64)(1ULL << order), -(s64)nr_dirty);
+    if (order == ORDER_PAGEBLOCK) {
         /* One pageblock: the caller wants frames. */
-        if (map512_test(&dirt->all, first))
-            map512_fill(&dirt->map);
-        else
-            dirt->map = z->pb[i].dirty;
+        bool any = part512_test(&dirt->map, first), all = part512_test(&dirt->all, first);
+        dirt->map.from = 0;
+        dirt->map.to = any ? MAP512_WORDS : 0;
+        if (all)
+            map512_fill(&dirt->map.map);
+        else if (any)
+            dirt->map.map = z->pb[i].dirty;
     }
 }
 
 /* Pageblock by pageblock: some of them are watched (claims, stores or bad frames). */
 static void put_one_by_one(struct zone *z, u32 i, unsigned count, bool dirty, u32 since)
 {
-    struct map512 all, none = {{0}};
-    map512_fill(&all);
+    struct part512 all;
+    static const struct map512 none;
+    part512_run(&all, 0, ORDER_PAGEBLOCK);
     for (unsigned n = 0; n < count; n++) {
         pageblock_check_owned_locked(z, i + n, &all);
-        pageblock_put_locked(z, i + n, all, dirty ? &all : &none, since);
+        pageblock_put_locked(z, i + n, &all, dirty ? &all.map : &none, since);
     }
 }
 
@@ -85,27 +91,28 @@ void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
 {
     unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
     struct gigablock *g = zone_pb_gig(z, i, &first);
-    struct map512 run = map512_range(first, count);
+    struct part512 run;
     ASSERT(spin_held(&z->lock));
-    if (map512_meets(&run, &g->free))
+    part512_run(&run, first, order - ORDER_PAGEBLOCK);
+    if (part512_meets(&run, &g->free))
         panic("P2 one owner: double free of the block of order %u at pfn 0x%llx (node %u)", order,
               (unsigned long long)zone_pb_pfn(z, i), z->node);
-    if (unlikely(z->nr_bad) || map512_meets(&run, &g->part)) {
+    if (unlikely(z->nr_bad) || part512_meets(&run, &g->part)) {
         put_one_by_one(z, i, count, dirty, since);
         return;
     }
-    map512_or(&g->free, &run);
+    map512_or_part(&g->free, &run);
     g->limit_any = MAP512_ORDER;
     if (dirty) {
-        map512_or(&g->dirty, &run);
-        map512_or(&g->all, &run);
+        map512_or_part(&g->dirty, &run);
+        map512_or_part(&g->all, &run);
         z->dirty_gigs |= 1ULL << (g - z->gig);
         for (unsigned n = 0; n < count; n++)
             g->since[first + n] = since;
     } else {
         g->limit_clean = MAP512_ORDER;
     }
-    zone_count(z, 512 * (s64)count, dirty ? 512 * (s64)count : 0);
+    zone_count(z, 1LL << order, dirty ? 1LL << order : 0);
 }
 
 u32 gigablock_next_dirty_locked(const struct zone *z, u32 from)

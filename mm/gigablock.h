@@ -10,9 +10,9 @@
 /* What a taker has to clear of the block it took, as it was when it was taken. */
 struct dirt {
     /* Blocks up to order 9: dirty frames of its pageblock. Above: its dirty pageblocks. */
-    struct map512 map;
+    struct part512 map;
     /* Above order 9: of those, the wholly dirty ones; for the others pageblock.dirty tells. */
-    struct map512 all;
+    struct part512 all;
 };
 
 /*

@@ -116,36 +116,59 @@ static void open_whole(struct zone *z, u32 i)
     }
 }
 
-/* What a change did to the largest runs: spares the search for them where it is plain. */
-struct change {
-    bool clean_same; /* the clean frames are the same as before */
-    int any_order;   /* the largest run of free frames now; -1: look */
+/* ---- after a change ---- */
+
+/* What stands in the place of an order of a largest run. */
+enum {
+    SAME = -2, /* the frames of this view are the same as before */
+    LOOK = -3, /* the largest run may be gone: find the one that is the largest now */
 };
 
-static void place_on_lists(struct zone *z, u32 i, const struct change *ch)
+/* The frames that a list goes by; the clean ones are made up in *m. */
+static const struct map512 *frames_of(const struct pageblock *pb, enum pb_list l, struct map512 *m)
 {
-    struct pageblock *pb = &z->pb[i];
-    int order = ch->any_order;
-    if (pb->nr_free && order < 0)
-        order = map512_max_order(&pb->free);
-    list_move(z, i, LIST_ANY, pb->nr_free, (unsigned)order);
-    if (ch->clean_same)
-        return;
-    unsigned clean = pb->nr_free - pb->nr_dirty;
-    order = 0;
-    if (clean) {
-        struct map512 m = pb->free;
-        map512_andnot(&m, &pb->dirty);
-        order = map512_max_order(&m);
-    }
-    list_move(z, i, LIST_CLEAN, clean, (unsigned)order);
+    if (l == LIST_ANY)
+        return &pb->free;
+    *m = pb->free;
+    map512_andnot(m, &pb->dirty);
+    return m;
 }
 
-/*
- * After the maps of an opened pageblock have changed: the one place that decides which row of
- * the table in mm/zone.h it is in, and writes that row everywhere.
- */
-static void pageblock_settle(struct zone *z, u32 i, struct change ch)
+static int listed_order(const struct pageblock *pb, enum pb_list l)
+{
+    return pb->listed[l] == NOT_LISTED ? -1 : pb->listed[l] % NR_CLASSES;
+}
+
+/* Frames have come in these words: the largest run is what it was, or one that reaches in there. */
+static int order_after_put(const struct pageblock *pb, enum pb_list l, const struct part512 *in)
+{
+    struct map512 clean;
+    return MAX(listed_order(pb, l), map512_order_in(frames_of(pb, l, &clean), in->from, in->to));
+}
+
+/* Frames are about to go from these words: the largest run stays, unless it reaches in there. */
+static int order_before_get(const struct pageblock *pb, enum pb_list l, const struct part512 *in)
+{
+    struct map512 clean;
+    int order = listed_order(pb, l);
+    return map512_order_in(frames_of(pb, l, &clean), in->from, in->to) < order ? order : LOOK;
+}
+
+/* `order` of the largest run, or what stands in its place. */
+static void place_on_list(struct zone *z, u32 i, enum pb_list l, int order)
+{
+    struct pageblock *pb = &z->pb[i];
+    struct map512 clean;
+    if (order == SAME)
+        return;
+    unsigned frames = pb->nr_free - (l == LIST_CLEAN ? pb->nr_dirty : 0u);
+    if (frames && order == LOOK)
+        order = map512_max_order(frames_of(pb, l, &clean));
+    list_move(z, i, l, frames, (unsigned)order);
+}
+
+/* The one place that writes the row of the table in mm/zone.h that a pageblock is in now. */
+static void settle_row(struct zone *z, u32 i)
 {
     struct pageblock *pb = &z->pb[i];
     unsigned bit;
@@ -170,80 +193,98 @@ static void pageblock_settle(struct zone *z, u32 i, struct change ch)
     if (plain) {
         map512_zero(&pb->free);
         pb->nr_free = pb->nr_dirty = 0;
-        ch.clean_same = false;
+        list_leave(z, i, LIST_CLEAN);
     }
     if (pb->nr_free || pb->out)
         map512_set(&g->part, bit);
     else
         map512_clear(&g->part, bit);
-    place_on_lists(z, i, &ch);
 }
 
-/* The largest run of free frames after `n` frames came: what it was, or one that holds them. */
-static int order_after_put(const struct pageblock *pb, const struct map512 *frames, unsigned n)
+struct counts {
+    unsigned free, dirty;
+};
+
+/*
+ * After the maps of an opened pageblock have changed. Most changes leave it partly free, dirty or
+ * not as it was: then its row upstairs is written already.
+ */
+static void pageblock_settle(struct zone *z, u32 i, struct counts was, int any, int clean)
 {
-    enum { FEW = 4 };
-    int order = -1;
-    if (n > FEW)
-        return -1;
-    if (pb->listed[LIST_ANY] != NOT_LISTED)
-        order = pb->listed[LIST_ANY] % NR_CLASSES;
-    map512_for_each(bit, frames) order = MAX(order, (int)map512_run_order(&pb->free, bit));
-    return order;
+    const struct pageblock *pb = &z->pb[i];
+    bool was_part = was.free - 1 < 511, is_part = pb->nr_free - 1u < 511;
+    if (!(was_part && is_part && (was.dirty != 0) == (pb->nr_dirty != 0)))
+        settle_row(z, i);
+    place_on_list(z, i, LIST_ANY, any);
+    place_on_list(z, i, LIST_CLEAN, clean);
 }
 
-void pageblock_put_locked(struct zone *z, u32 i, struct map512 frames, const struct map512 *dirty,
-                          u32 since)
+void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
+                          const struct map512 *dirty, u32 since)
 {
     struct pageblock *pb = &z->pb[i];
-    unsigned bit;
+    struct part512 good;
+    unsigned bit, n = 0, nr_dirt = 0;
     struct gigablock *g = zone_pb_gig(z, i, &bit);
     ASSERT(spin_held(&z->lock));
-    if (unlikely(pb->has_bad))
-        z->retired += retire_filter_locked(z, i, &frames);
-    unsigned n = map512_count(&frames);
-    if (n == 0)
-        return;
-    if (map512_test(&g->free, bit) || map512_meets(&frames, &pb->free))
+    if (unlikely(pb->has_bad)) {
+        good = *frames;
+        z->retired += retire_filter_locked(z, i, &good);
+        frames = &good;
+    }
+    if (unlikely(map512_test(&g->free, bit) || part512_meets(frames, &pb->free)))
         panic("P2 one owner: double free in the pageblock at pfn 0x%llx (node %u)",
               (unsigned long long)zone_pb_pfn(z, i), z->node);
-
-    struct map512 dirt = *dirty;
-    map512_and(&dirt, &frames);
-    unsigned nr_dirt = map512_count(&dirt);
-    if (nr_dirt && (!map512_test(&g->dirty, bit) || (s32)(since - g->since[bit]) < 0))
+    for (unsigned w = frames->from; w < frames->to; w++) {
+        u64 in = frames->map.w[w], dirt = dirty->w[w] & in;
+        pb->free.w[w] |= in;
+        pb->dirty.w[w] = (pb->dirty.w[w] & ~in) | dirt;
+        n += word512_count(in);
+        nr_dirt += dirt ? word512_count(dirt) : 0;
+    }
+    if (n == 0)
+        return;
+    if (nr_dirt && (pb->nr_dirty == 0 || (s32)(since - g->since[bit]) < 0))
         g->since[bit] = since;
-
-    map512_or(&pb->free, &frames);
-    map512_andnot(&pb->dirty, &frames);
-    map512_or(&pb->dirty, &dirt);
+    struct counts was = {pb->nr_free, pb->nr_dirty};
     pb->nr_free = (u16)(pb->nr_free + n);
     pb->nr_dirty = (u16)(pb->nr_dirty + nr_dirt);
     zone_count(z, n, nr_dirt);
-    pageblock_settle(
-        z, i,
-        (struct change){.clean_same = nr_dirt == n, .any_order = order_after_put(pb, &frames, n)});
+    pageblock_settle(z, i, was, order_after_put(pb, LIST_ANY, frames),
+                     nr_dirt == n ? SAME : order_after_put(pb, LIST_CLEAN, frames));
 }
 
-struct map512 pageblock_get_locked(struct zone *z, u32 i, const struct map512 *frames)
+void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, struct part512 *dirt)
 {
     struct pageblock *pb = &z->pb[i];
+    unsigned n = 0, nr_dirt = 0;
     ASSERT(spin_held(&z->lock));
-    bool opened = is_plain_whole(z, i);
-    if (opened)
+    if (is_plain_whole(z, i))
         open_whole(z, i);
-    ASSERT(map512_within(frames, &pb->free));
-
-    struct map512 dirt = *frames;
-    map512_and(&dirt, &pb->dirty);
-    unsigned n = map512_count(frames), nr_dirt = map512_count(&dirt);
-    map512_andnot(&pb->free, frames);
+    ASSERT(part512_within(frames, &pb->free));
+    if (dirt) {
+        dirt->from = frames->from;
+        dirt->to = frames->to;
+    }
+    for (unsigned w = frames->from; w < frames->to; w++) {
+        u64 out = frames->map.w[w], d = out & pb->dirty.w[w];
+        if (dirt)
+            dirt->map.w[w] = d;
+        n += word512_count(out);
+        nr_dirt += d ? word512_count(d) : 0;
+    }
+    struct counts was = {pb->nr_free, pb->nr_dirty};
+    int any = LOOK, clean = nr_dirt == n ? SAME : LOOK;
+    if (n < pb->nr_free) {
+        any = order_before_get(pb, LIST_ANY, frames);
+        if (clean == LOOK)
+            clean = order_before_get(pb, LIST_CLEAN, frames);
+    }
+    map512_andnot_part(&pb->free, frames);
     pb->nr_free = (u16)(pb->nr_free - n);
     pb->nr_dirty = (u16)(pb->nr_dirty - nr_dirt);
     zone_count(z, -(s64)n, -(s64)nr_dirt);
-    pageblock_settle(z, i,
-                     (struct change){.clean_same = opened ? false : nr_dirt == n, .any_order = -1});
-    return dirt;
+    pageblock_settle(z, i, was, any, clean);
 }
 
 void pageblock_empty_locked(struct zone *z, u32 i)
@@ -273,7 +314,7 @@ void pageblock_out_locked(struct zone *z, u32 i, int change)
         map512_clear(&g->part, bit);
 }
 
-void pageblock_check_owned_locked(struct zone *z, u32 i, const struct map512 *frames)
+void pageblock_check_owned_locked(struct zone *z, u32 i, const struct part512 *frames)
 {
     struct pageblock *pb = &z->pb[i];
     if (likely(pb->out == 0))

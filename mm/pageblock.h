@@ -25,14 +25,15 @@ struct map512 pageblock_view_locked(const struct zone *z, u32 i, enum pb_view vi
  * Panics if one of them is free already. The caller has counted them out of outside or
  * in_flight.
  */
-void pageblock_put_locked(struct zone *z, u32 i, struct map512 frames, const struct map512 *dirty,
-                          u32 since);
+void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
+                          const struct map512 *dirty, u32 since);
 
 /*
- * Takes `frames`, all of them free, out of the maps; gives those that are dirty. The caller
- * counts them into outside or in_flight.
+ * Takes `frames`, all of them free, out of the maps; dirt (may be NULL): those that are dirty.
+ * The caller counts them into outside or in_flight.
  */
-struct map512 pageblock_get_locked(struct zone *z, u32 i, const struct map512 *frames);
+void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames,
+                          struct part512 *dirt);
 
 /*
  * Forgets the maps of pageblock i, whose whole block a taker has just got upstairs: it leaves the
@@ -50,6 +51,6 @@ void pageblock_out_locked(struct zone *z, u32 i, int change);
 u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned order);
 
 /* Panics if one of `frames` is free, claimed or stored: somebody frees what he does not own. */
-void pageblock_check_owned_locked(struct zone *z, u32 i, const struct map512 *frames);
+void pageblock_check_owned_locked(struct zone *z, u32 i, const struct part512 *frames);
 
 #endif

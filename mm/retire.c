@@ -17,7 +17,7 @@
 #include "mm/pageblock.h"
 #include "mm/store.h"
 
-unsigned retire_filter_locked(const struct zone *z, u32 i, struct map512 *frames)
+unsigned retire_filter_locked(const struct zone *z, u32 i, struct part512 *frames)
 {
     unsigned dropped = 0;
     pfn_t first = zone_pb_pfn(z, i);
@@ -25,8 +25,8 @@ unsigned retire_filter_locked(const struct zone *z, u32 i, struct map512 *frames
     for (unsigned n = 0; n < z->nr_bad; n++) {
         if (z->bad[n] < first || z->bad[n] >= first + 512)
             continue;
-        if (map512_test(frames, (unsigned)(z->bad[n] - first))) {
-            map512_clear(frames, (unsigned)(z->bad[n] - first));
+        if (part512_test(frames, (unsigned)(z->bad[n] - first))) {
+            map512_clear(&frames->map, (unsigned)(z->bad[n] - first));
             dropped++;
         }
     }
@@ -36,7 +36,8 @@ unsigned retire_filter_locked(const struct zone *z, u32 i, struct map512 *frames
 static int retire_locked(struct zone *z, pfn_t pfn)
 {
     u32 i = zone_pb(z, pfn);
-    struct map512 frame = map512_range((unsigned)(pfn % 512), 1);
+    struct part512 frame;
+    part512_run(&frame, (unsigned)(pfn % 512), 0);
     for (unsigned n = 0; n < z->nr_bad; n++)
         if (z->bad[n] == pfn)
             return E_EXIST;
@@ -48,8 +49,8 @@ static int retire_locked(struct zone *z, pfn_t pfn)
     z->pb[i].has_bad = true;
 
     struct map512 view = pageblock_view_locked(z, i, VIEW_ANY);
-    if (map512_within(&frame, &view)) {
-        pageblock_get_locked(z, i, &frame);
+    if (part512_within(&frame, &view)) {
+        pageblock_get_locked(z, i, &frame, NULL);
         z->retired++;
     }
     return 0;

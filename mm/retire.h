@@ -7,6 +7,6 @@
 #include "mm/zone.h"
 
 /* Drops the bad ones from frames of pageblock i; how many there were. Zone lock. */
-unsigned retire_filter_locked(const struct zone *z, u32 i, struct map512 *frames);
+unsigned retire_filter_locked(const struct zone *z, u32 i, struct part512 *frames);
 
 #endif

@@ -20,63 +20,40 @@
  */
 #include "mm/store.h"
 #include "mm/bell.h"
+#include "mm/take.h"
 #include "mm/limpid.h"
 
-struct store {
-    struct zone *zone; /* NULL: given up. Changes under that zone's lock only */
-    pfn_t first;       /* of its pageblock */
-    u32 pb;
-    u32 since;
-    bool clean;
-    unsigned nr;
-    unsigned word; /* no frame is left in the words of `frames` below this one */
-    struct map512 frames;
-};
-
-struct behind {
-    unsigned nr;
-    u32 since; /* ms: the oldest push */
-    pfn_t pfn[BEHIND_MAX];
-};
-
-static struct cpu_stores {
-    u32 inside;                    /* (a) by the owner */
-    u32 wanted;                    /* (a) by a sweeper, under sweep_lock */
-    struct store store[NR_STORES]; /* whoever is in, see above */
-    struct behind behind;
-} __attribute__((aligned(64))) stores[MAX_CPUS];
-
+struct cpu_stores mm_stores[MAX_CPUS];
 static struct spinlock sweep_lock; /* RANK_STORE: one sweeper at a time, and owners kept out */
 
 void store_init(void)
 {
     spin_init(&sweep_lock, "stores", RANK_STORE, 0);
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-        stores[cpu] = (struct cpu_stores){.behind.nr = 0};
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        mm_stores[cpu] = (struct cpu_stores){.home = mm_home_node(cpu_node(cpu))};
+        for (unsigned kind = 0; kind < NR_STORES; kind++)
+            mm_stores[cpu].store[kind].at = &mm_stores[cpu].store[kind].frames.w[MAP512_WORDS - 1];
+    }
 }
 
 /* ---- in and out ---- */
 
-/* This CPU's stores, entered. Preemption off; no lock is taken before store_leave(). */
-static struct cpu_stores *store_enter(bool *slow)
+/* This CPU's stores, entered one way or the other: by who may take a lock if need be. */
+static struct cpu_stores *store_enter_own(bool *slow)
 {
-    struct cpu_stores *cs = &stores[cpu_id()];
-    store_relaxed(&cs->inside, 1);
-    compiler_barrier(); /* the CPU's half of the order is the sweeper's business */
-    *slow = unlikely(load_acquire(&cs->wanted)); /* acquire: what a sweeper left is seen */
-    if (*slow) {
-        store_release(&cs->inside, 0);
+    struct cpu_stores *cs = &mm_stores[cpu_id()];
+    *slow = !store_enter(cs);
+    if (*slow)
         spin_lock(&sweep_lock);
-    }
     return cs;
 }
 
-static void store_leave(struct cpu_stores *cs, bool slow)
+static void store_leave_own(struct cpu_stores *cs, bool slow)
 {
-    if (unlikely(slow))
+    if (slow)
         spin_unlock(&sweep_lock);
     else
-        store_release(&cs->inside, 0); /* pairs with the sweeper's acquire */
+        store_leave(cs);
 }
 
 /* There is nothing to sweep: no IPI for a CPU that is idle, or was never here. */
@@ -91,9 +68,9 @@ static bool owners_mark(void)
 {
     bool any = false;
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
-        if (cpu == cpu_id() || load_relaxed(&stores[cpu].wanted) || is_empty(&stores[cpu]))
+        if (cpu == cpu_id() || load_relaxed(&mm_stores[cpu].wanted) || is_empty(&mm_stores[cpu]))
             continue;
-        store_relaxed(&stores[cpu].wanted, 1);
+        store_relaxed(&mm_stores[cpu].wanted, 1);
         any = true;
     }
     if (any)
@@ -113,60 +90,61 @@ static void owners_stop(void)
     spin_lock(&sweep_lock);
     while (owners_mark())
         for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-            while (load_relaxed(&stores[cpu].wanted) && load_acquire(&stores[cpu].inside))
+            while (load_relaxed(&mm_stores[cpu].wanted) && load_acquire(&mm_stores[cpu].inside))
                 cpu_relax();
 }
 
 static void owners_go(void)
 {
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-        if (load_relaxed(&stores[cpu].wanted))
-            store_release(&stores[cpu].wanted, 0); /* with what we changed */
+        if (load_relaxed(&mm_stores[cpu].wanted))
+            store_release(&mm_stores[cpu].wanted, 0); /* with what we changed */
     spin_unlock(&sweep_lock);
 }
 
 /* ---- without the zone lock ---- */
 
-pfn_t store_pop(enum store_kind kind, bool *dirty)
+pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty)
 {
     bool slow;
-    struct cpu_stores *cs = store_enter(&slow);
+    struct cpu_stores *cs = store_enter_own(&slow);
     struct store *s = &cs->store[kind];
     pfn_t pfn = PFN_NONE;
-    if (likely(s->nr)) {
-        unsigned i = s->word;
-        while (s->frames.w[i] == 0)
-            i++;
-        u64 w = s->frames.w[i];
-        s->word = i;
-        s->nr--;
-        store_relaxed(&s->frames.w[i], w & (w - 1)); /* read by store_holds_locked() */
-        *dirty = !s->clean;
-        pfn = s->first + i * 64 + (unsigned)__builtin_ctzll(w);
+    while (*s->at == 0 && s->at < &s->frames.w[MAP512_WORDS - 1]) {
+        s->at++;
+        s->first += 64;
     }
-    store_leave(cs, slow);
+    if (*s->at && cs->home == node)
+        pfn = store_pop_bit(s, dirty);
+    store_leave_own(cs, slow);
     return pfn;
 }
 
-bool store_push(pfn_t pfn)
+void store_push_slowly(const struct zone *z, pfn_t pfn)
 {
-    bool slow;
-    struct cpu_stores *cs = store_enter(&slow);
-    struct behind *b = &cs->behind;
-    unsigned nr = b->nr;
-    if (likely(nr < BEHIND_MAX)) {
-        if (nr == 0)
+    for (bool done = false;;) {
+        bool slow;
+        struct cpu_stores *cs = store_enter_own(&slow);
+        struct behind *b = &cs->behind;
+        b->mixed = b->nr && (b->mixed || cs->expected != z->start);
+        cs->expected = z->start;
+        cs->frames = z->end - z->start;
+        if (b->nr == 0)
             store_relaxed(&b->since, now_ms()); /* read by store_holds_older_locked() */
-        b->pfn[nr] = pfn;
-        store_release(&b->nr, nr + 1);
+        if (b->nr < BEHIND_MAX) {
+            store_push_frame(b, pfn);
+            done = true;
+        }
+        store_leave_own(cs, slow);
+        if (done)
+            return;
+        store_flush_behind();
     }
-    store_leave(cs, slow);
-    return nr < BEHIND_MAX;
 }
 
 struct zone *store_zone(enum store_kind kind)
 {
-    return load_relaxed(&stores[cpu_id()].store[kind].zone);
+    return load_relaxed(&mm_stores[cpu_id()].store[kind].zone);
 }
 
 /* ---- between a store and the maps: zone lock, and in ---- */
@@ -177,44 +155,65 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
     bool slow;
     ASSERT(spin_held(&z->lock));
     pageblock_out_locked(z, i, 1);
-    struct cpu_stores *cs = store_enter(&slow);
+    struct cpu_stores *cs = store_enter_own(&slow);
     struct store *s = &cs->store[kind];
     ASSERT(s->zone == NULL);
     s->first = zone_pb_pfn(z, i);
     s->pb = i;
     s->since = since;
     s->clean = clean;
-    s->nr = map512_count(frames);
-    s->word = 0;
     s->frames = *frames;
+    s->at = &s->frames.w[0];
     store_relaxed(&s->zone, z); /* read by store_holds_locked() of other zones */
-    store_leave(cs, slow);
+    store_leave_own(cs, slow);
 }
 
 static void put_store(struct zone *z, const struct store *s)
 {
     static const struct map512 none;
+    struct part512 frames = part512_of(&s->frames);
+    unsigned n = part512_count(&frames);
     pageblock_out_locked(z, s->pb, -1);
-    z->outside -= s->nr;
-    if (s->nr)
-        pageblock_put_locked(z, s->pb, s->frames, s->clean ? &none : &s->frames, s->since);
+    z->outside -= n;
+    if (n)
+        pageblock_put_locked(z, s->pb, &frames, s->clean ? &none : &s->frames, s->since);
 }
 
-/* Frames of one pageblock that follow each other in the buffer go back together. */
+/*
+ * From the n-th frame of the buffer on, those that follow each other in one pageblock; gives the
+ * number of the one after them. Frames that were freed together lie mostly in one word.
+ */
+static unsigned behind_gather(const struct behind *b, unsigned n, struct part512 *frames)
+{
+    u32 pb = b->pfn[n] / 512;
+    u64 twice = 0;
+    frames->from = frames->to = 0;
+    while (n < b->nr && b->pfn[n] / 512 == pb) {
+        u32 word = b->pfn[n] / 64;
+        u64 bits = 0;
+        do {
+            u64 bit = 1ULL << (b->pfn[n] % 64);
+            twice |= bits & bit;
+            bits |= bit;
+        } while (++n < b->nr && b->pfn[n] / 64 == word);
+        if (word % 8 >= frames->from && word % 8 < frames->to)
+            twice |= frames->map.w[word % 8] & bits;
+        part512_or_word(frames, word % 8, bits);
+    }
+    if (unlikely(twice))
+        panic("P2 one owner: double free in the pageblock at pfn 0x%x", pb * 512);
+    return n;
+}
+
 static void put_behind(struct zone *z, const struct behind *b)
 {
-    for (unsigned n = 0; n < b->nr;) {
+    struct part512 frames;
+    for (unsigned n = 0, next; n < b->nr; n = next) {
         u32 i = zone_pb(z, b->pfn[n]);
-        struct map512 frames = {{0}};
-        unsigned count = 0;
-        for (; n < b->nr && zone_pb(z, b->pfn[n]) == i; n++, count++) {
-            if (map512_test(&frames, (unsigned)(b->pfn[n] % 512)))
-                panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)b->pfn[n]);
-            map512_set(&frames, (unsigned)(b->pfn[n] % 512));
-        }
+        next = behind_gather(b, n, &frames);
         pageblock_check_owned_locked(z, i, &frames);
-        z->outside -= count;
-        pageblock_put_locked(z, i, frames, &frames, b->since);
+        z->outside -= next - n;
+        pageblock_put_locked(z, i, &frames, &frames.map, b->since);
     }
 }
 
@@ -222,10 +221,15 @@ static void put_behind(struct zone *z, const struct behind *b)
 static void split_behind(const struct zone *z, struct behind *b, struct behind *mine)
 {
     unsigned kept = 0;
+    if (!b->mixed && b->nr && zone_has(z, b->pfn[0])) {
+        *mine = *b;
+        b->nr = 0;
+        return;
+    }
     mine->nr = 0;
     mine->since = b->since;
     for (unsigned n = 0; n < b->nr; n++) {
-        if (b->pfn[n] >= z->start && b->pfn[n] < z->end)
+        if (zone_has(z, b->pfn[n]))
             mine->pfn[mine->nr++] = b->pfn[n];
         else
             b->pfn[kept++] = b->pfn[n];
@@ -239,17 +243,21 @@ struct swept {
     struct behind behind;
 };
 
+/* Gives up the store if it is one of z; out->zone is NULL if it is not. */
+static void empty_store(struct store *s, const struct zone *z, struct store *out)
+{
+    out->zone = NULL;
+    if (s->zone != z)
+        return;
+    *out = *s;
+    map512_zero(&s->frames);
+    store_relaxed(&s->zone, NULL);
+}
+
 static void empty_into(struct cpu_stores *cs, const struct zone *z, struct swept *out)
 {
-    for (unsigned kind = 0; kind < NR_STORES; kind++) {
-        struct store *s = &cs->store[kind];
-        out->store[kind].zone = NULL;
-        if (s->zone != z)
-            continue;
-        out->store[kind] = *s;
-        s->nr = 0;
-        store_relaxed(&s->zone, NULL);
-    }
+    for (unsigned kind = 0; kind < NR_STORES; kind++)
+        empty_store(&cs->store[kind], z, &out->store[kind]);
     split_behind(z, &cs->behind, &out->behind);
 }
 
@@ -265,15 +273,19 @@ static void put_swept(struct zone *z, const struct swept *s)
     put_behind(z, &s->behind);
 }
 
-void store_sweep_own_locked(struct zone *z)
+void store_give_up_locked(struct zone *z, enum store_kind kind)
 {
-    struct swept found;
     bool slow;
     ASSERT(spin_held(&z->lock));
-    struct cpu_stores *cs = store_enter(&slow);
-    empty_into(cs, z, &found);
-    store_leave(cs, slow);
-    put_swept(z, &found);
+    struct cpu_stores *cs = store_enter_own(&slow);
+    struct store *s = &cs->store[kind];
+    bool mine = s->zone == z;
+    ASSERT(!mine || map512_empty(&s->frames));
+    if (mine)
+        store_relaxed(&s->zone, NULL);
+    store_leave_own(cs, slow);
+    if (mine)
+        pageblock_out_locked(z, s->pb, -1);
 }
 
 void store_sweep_begin(void)
@@ -286,9 +298,9 @@ void store_sweep_zone_locked(struct zone *z)
     ASSERT(spin_held(&z->lock) && spin_held(&sweep_lock));
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         struct swept found;
-        if (cpu != cpu_id() && !load_relaxed(&stores[cpu].wanted))
+        if (cpu != cpu_id() && !load_relaxed(&mm_stores[cpu].wanted))
             continue; /* empty when we stopped the others: its owner may be in */
-        empty_into(&stores[cpu], z, &found);
+        empty_into(&mm_stores[cpu], z, &found);
         put_swept(z, &found);
     }
 }
@@ -305,36 +317,58 @@ void store_sweep_locked(struct zone *z)
     store_sweep_end();
 }
 
-/* A zone that this CPU's stores still hold something of, or NULL. */
-static struct zone *any_stored_zone(void)
+/* The zone of the first frame in this CPU's buffer, or NULL. */
+static struct zone *behind_zone(void)
 {
     bool slow;
-    struct cpu_stores *cs = store_enter(&slow);
-    struct zone *z = cs->store[STORE_ANY].zone;
-    if (!z)
-        z = cs->store[STORE_CLEAN].zone;
-    if (!z && cs->behind.nr)
-        z = zone_of(cs->behind.pfn[0]);
-    store_leave(cs, slow);
+    struct cpu_stores *cs = store_enter_own(&slow);
+    struct zone *z = cs->behind.nr ? zone_of(cs->behind.pfn[0]) : NULL;
+    store_leave_own(cs, slow);
     return z;
 }
 
-void store_flush(void)
+void store_flush_behind(void)
 {
     struct zone *z;
-    while ((z = any_stored_zone()) != NULL) {
+    while ((z = behind_zone()) != NULL) {
+        struct behind found;
+        bool slow;
         spin_lock(&z->lock);
-        store_sweep_own_locked(z);
+        struct cpu_stores *cs = store_enter_own(&slow);
+        split_behind(z, &cs->behind, &found);
+        store_leave_own(cs, slow);
+        put_behind(z, &found);
         spin_unlock_keep_preempt_off(&z->lock);
         bell_ring(z);
         preempt_enable();
     }
 }
 
+/* One of this CPU's take stores, if it has one. */
+static void store_flush(enum store_kind kind)
+{
+    struct zone *z = store_zone(kind);
+    struct store found;
+    bool slow;
+    if (!z)
+        return;
+    spin_lock(&z->lock);
+    struct cpu_stores *cs = store_enter_own(&slow);
+    empty_store(&cs->store[kind], z, &found);
+    store_leave_own(cs, slow);
+    if (found.zone)
+        put_store(z, &found);
+    spin_unlock_keep_preempt_off(&z->lock);
+    bell_ring(z);
+    preempt_enable();
+}
+
 void limpid_stores_flush(void)
 {
     preempt_disable();
-    store_flush();
+    store_flush(STORE_ANY);
+    store_flush(STORE_CLEAN);
+    store_flush_behind();
     preempt_enable();
 }
 
@@ -348,7 +382,7 @@ void store_for_each_locked(const struct zone *z,
     ASSERT(spin_held(&z->lock));
     owners_stop();
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
-        struct cpu_stores *cs = &stores[cpu];
+        struct cpu_stores *cs = &mm_stores[cpu];
         if (cpu != cpu_id() && !load_relaxed(&cs->wanted))
             continue;
         for (unsigned kind = 0; kind < NR_STORES; kind++)
@@ -356,7 +390,7 @@ void store_for_each_locked(const struct zone *z,
                 fn(z, cs->store[kind].pb, &cs->store[kind].frames, cs->store[kind].clean, ctx);
         for (unsigned n = 0; n < cs->behind.nr; n++) {
             pfn_t pfn = cs->behind.pfn[n];
-            if (pfn < z->start || pfn >= z->end)
+            if (!zone_has(z, pfn))
                 continue;
             struct map512 frame = map512_range((unsigned)(pfn % 512), 1);
             fn(z, zone_pb(z, pfn), &frame, false, ctx);
@@ -375,7 +409,7 @@ bool store_holds_older_locked(const struct zone *z, u32 age_ms)
     u32 now = now_ms();
     ASSERT(spin_held(&z->lock));
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
-        const struct cpu_stores *cs = &stores[cpu];
+        const struct cpu_stores *cs = &mm_stores[cpu];
         for (unsigned kind = 0; kind < NR_STORES; kind++) {
             const struct store *s = &cs->store[kind];
             if (load_relaxed(&s->zone) == z && !s->clean && now - s->since >= age_ms)
@@ -393,16 +427,16 @@ bool store_holds_older_locked(const struct zone *z, u32 age_ms)
  * A store of z is filled and emptied under z's lock, so its owner can only pop from it now; and a
  * frame that was popped before it was freed is seen to be gone.
  */
-bool store_holds_locked(const struct zone *z, u32 i, const struct map512 *frames)
+bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frames)
 {
     u64 held = 0;
     ASSERT(spin_held(&z->lock));
     for (unsigned n = 0; n < nr_cpus * NR_STORES; n++) {
-        const struct store *s = &stores[n / NR_STORES].store[n % NR_STORES];
+        const struct store *s = &mm_stores[n / NR_STORES].store[n % NR_STORES];
         if (load_relaxed(&s->zone) != z || s->pb != i)
             continue;
-        for (unsigned w = 0; w < MAP512_WORDS; w++)
-            held |= load_relaxed(&s->frames.w[w]) & frames->w[w];
+        for (unsigned w = frames->from; w < frames->to; w++)
+            held |= load_relaxed(&s->frames.w[w]) & frames->map.w[w];
     }
     return held != 0;
 }
@@ -429,14 +463,14 @@ void store_count_locked(const struct zone *z, u64 *clean, u64 *dirty)
 
 void store_count_cpu(unsigned cpu, u64 *clean, u64 *dirty)
 {
-    const struct cpu_stores *cs = &stores[cpu];
+    const struct cpu_stores *cs = &mm_stores[cpu];
     *clean = *dirty = 0;
     owners_stop();
     if (cpu == cpu_id() || load_relaxed(&cs->wanted)) {
         *dirty = cs->behind.nr;
         for (unsigned kind = 0; kind < NR_STORES; kind++)
             if (cs->store[kind].zone)
-                *(cs->store[kind].clean ? clean : dirty) += cs->store[kind].nr;
+                *(cs->store[kind].clean ? clean : dirty) += map512_count(&cs->store[kind].frames);
     }
     owners_go();
 }

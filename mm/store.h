@@ -18,13 +18,114 @@ enum store_kind {
     NR_STORES,
 };
 
-/*
- * A frame from this CPU's store, or PFN_NONE. *dirty tells what it holds. Preemption off.
- */
-pfn_t store_pop(enum store_kind kind, bool *dirty);
+struct store {
+    struct zone *zone; /* NULL: given up. Changes under that zone's lock only */
+    u64 *at;           /* the word of `frames` that pops come from; those below are empty */
+    pfn_t first;       /* the frame of its lowest bit */
+    u32 pb;
+    u32 since;
+    bool clean;
+    struct map512 frames; /* what is left */
+};
 
-/* Puts a freed, dirty frame into the write-behind buffer. False if it is full. Preemption off. */
-bool store_push(pfn_t pfn);
+struct behind {
+    unsigned nr;
+    u32 since;           /* ms: the oldest push */
+    bool mixed;          /* there may be frames of more zones than one */
+    u32 pfn[BEHIND_MAX]; /* 4 TiB in frames are 2^30 */
+};
+
+/* Of whoever is in, its owner or a sweeper: mm/store.c tells how they keep apart. */
+struct cpu_stores {
+    u32 inside;             /* (a) by the owner */
+    u32 wanted;             /* (a) by a sweeper, under sweep_lock */
+    pfn_t expected, frames; /* (o) the span of the zone that frees are expected in */
+    unsigned home;          /* (c) the node whose memory the take stores hold */
+    struct store store[NR_STORES];
+    struct behind behind;
+} __attribute__((aligned(64)));
+extern struct cpu_stores mm_stores[MAX_CPUS];
+
+/* ---- the short ways: inline, for a call costs as much as what they do ---- */
+
+/*
+ * True: this CPU is in its stores, until store_leave(). False: a sweeper wants them, and it gets
+ * in only by the sweeper's lock. Preemption off; no lock is taken while in.
+ */
+static inline bool store_enter(struct cpu_stores *cs)
+{
+    store_relaxed(&cs->inside, 1);
+    compiler_barrier(); /* the CPU's half of the order is the sweeper's business */
+    if (likely(!load_acquire(&cs->wanted))) /* acquire: what a sweeper left is seen */
+        return true;
+    store_release(&cs->inside, 0);
+    return false;
+}
+
+static inline void store_leave(struct cpu_stores *cs)
+{
+    store_release(&cs->inside, 0); /* pairs with the sweeper's acquire */
+}
+
+/* The lowest frame of the word at hand, which is not empty. In. */
+static inline pfn_t store_pop_bit(struct store *s, bool *dirty)
+{
+    u64 w = *s->at;
+    store_relaxed(s->at, w & (w - 1)); /* read by store_holds_locked() */
+    *dirty = !s->clean;
+    return s->first + (unsigned)__builtin_ctzll(w);
+}
+
+/* Into the buffer, which has room. In. */
+static inline void store_push_frame(struct behind *b, pfn_t pfn)
+{
+    b->pfn[b->nr] = (u32)pfn;
+    store_release(&b->nr, b->nr + 1);
+}
+
+/*
+ * A frame of `node` from this CPU's store. PFN_NONE: ask store_pop_slowly(), for its word at hand
+ * is empty or a sweeper is there. *dirty tells what the frame holds. Preemption off.
+ */
+static inline pfn_t store_pop(enum store_kind kind, unsigned node, bool *dirty)
+{
+    struct cpu_stores *cs = &mm_stores[cpu_id()];
+    struct store *s = &cs->store[kind];
+    pfn_t pfn = PFN_NONE;
+    if (unlikely(cs->home != node))
+        return PFN_NONE;
+    if (likely(store_enter(cs))) {
+        if (likely(*s->at))
+            pfn = store_pop_bit(s, dirty);
+        store_leave(cs);
+    }
+    return pfn;
+}
+/* The same with all words, and whoever is there; PFN_NONE: this CPU has no frame of `node`. */
+pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty);
+
+/*
+ * Puts a freed, dirty frame into the write-behind buffer. False: this is for store_push_slowly(),
+ * for it is not like the one before it. Preemption off.
+ */
+static inline bool store_push(pfn_t pfn)
+{
+    struct cpu_stores *cs = &mm_stores[cpu_id()];
+    bool like = false;
+    if (likely(store_enter(cs))) {
+        /* Of the same zone, and the buffer neither empty nor full. */
+        like = pfn - cs->expected < cs->frames && cs->behind.nr - 1 < BEHIND_MAX - 1;
+        if (likely(like))
+            store_push_frame(&cs->behind, pfn);
+        store_leave(cs);
+    }
+    return like;
+}
+
+/* The same for any frame of z, if need be after giving the buffer back. */
+void store_push_slowly(const struct zone *z, pfn_t pfn);
+
+/* ---- the others ---- */
 
 /*
  * Fills this CPU's (empty) store with `frames` of pageblock i, which the caller took out of the
@@ -35,10 +136,10 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
 
 /* The zone this CPU's store belongs to, NULL if it is given up. Preemption off. */
 struct zone *store_zone(enum store_kind kind);
+/* This CPU's store is empty; if it still counts as out on a pageblock of z, no longer. Zone lock. */
+void store_give_up_locked(struct zone *z, enum store_kind kind);
 
-/* Gives back what this CPU stores of zone z. Zone lock. */
-void store_sweep_own_locked(struct zone *z);
-/* The same for all CPUs (protocol rule 1). Zone lock; interrupts on. */
+/* Gives back what all CPUs store of zone z (protocol rule 1). Zone lock; interrupts on. */
 void store_sweep_locked(struct zone *z);
 /*
  * The same for several zones, whose locks are all held: the owners are kept out of their stores
@@ -51,11 +152,11 @@ void store_sweep_end(void);
 /* True if a store holds dirt of z that was freed at least `age_ms` ago. Zone lock. */
 bool store_holds_older_locked(const struct zone *z, u32 age_ms);
 
-/* Empties this CPU's stores of all zones and rings for their dirt. Preemption off. */
-void store_flush(void);
+/* Empties this CPU's write-behind buffer and rings for the dirt. Preemption off. */
+void store_flush_behind(void);
 
 /* True if a store holds one of these frames of pageblock i. Zone lock. */
-bool store_holds_locked(const struct zone *z, u32 i, const struct map512 *frames);
+bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frames);
 
 /* Counts frames of z in all stores. Zone lock (a pop may still take one away). */
 void store_count_locked(const struct zone *z, u64 *clean, u64 *dirty);

@@ -16,41 +16,57 @@
 
 /* ---- out of one zone ---- */
 
-static bool serves_dirty(const struct zone *z, u32 i, unsigned order)
+/* Where a block below the order of a pageblock can be had. */
+struct place {
+    u32 pb;
+    unsigned bit;       /* the first frame of the run that fits best */
+    struct map512 view; /* all frames there that the taker looks at */
+};
+
+static bool place_look(const struct zone *z, u32 i, unsigned order, enum pb_view view,
+                       struct place *p)
 {
-    struct map512 m = pageblock_view_locked(z, i, VIEW_DIRTY);
-    return map512_max_order(&m) >= (int)order;
+    p->pb = i;
+    p->view = pageblock_view_locked(z, i, view);
+    p->bit = map512_find(&p->view, order);
+    return p->bit != MAP512_NONE;
 }
 
 /*
- * A partly free pageblock that holds a dirty run of this order: the fullest that serves, if it is
- * dirty there, so that whole ones stay whole; else one of the next few dirty ones. Who does not
+ * In a partly free pageblock that holds a dirty run of this order: the fullest that serves, if it
+ * is dirty there, so that whole ones stay whole; else one of the next few dirty ones. Who does not
  * care leaves the clean for those who do, but does not search for long.
  */
-static u32 find_dirty_part(const struct zone *z, unsigned order)
+static bool place_find_dirty_part(const struct zone *z, unsigned order, struct place *p)
 {
     enum { LOOKS = 8 };
     u32 i = pageblock_find_locked(z, LIST_ANY, order), from = 0;
-    if (i != PB_NONE && serves_dirty(z, i, order))
-        return i;
+    if (i != PB_NONE && z->pb[i].nr_dirty && place_look(z, i, order, VIEW_DIRTY, p))
+        return true;
     for (unsigned look = 0; look < LOOKS && from < z->nr_pbs; look++, from = i + 1) {
         i = gigablock_next_dirty_locked(z, from);
         if (i == PB_NONE || i < from)
-            return PB_NONE;
-        if (z->pb[i].nr_free && serves_dirty(z, i, order))
-            return i;
+            return false;
+        if (z->pb[i].nr_free && place_look(z, i, order, VIEW_DIRTY, p))
+            return true;
     }
-    return PB_NONE;
+    return false;
 }
 
-static u32 find_pageblock(struct zone *z, unsigned order, enum pb_view view)
+static bool place_find(struct zone *z, unsigned order, enum pb_view view, struct place *p)
 {
     u32 i;
-    if (view == VIEW_DIRTY)
-        i = find_dirty_part(z, order);
-    else
+    if (view == VIEW_DIRTY) {
+        if (place_find_dirty_part(z, order, p))
+            return true;
+    } else {
         i = pageblock_find_locked(z, view == VIEW_CLEAN ? LIST_CLEAN : LIST_ANY, order);
-    return i != PB_NONE ? i : gigablock_find_locked(z, view, ORDER_PAGEBLOCK);
+        if (i != PB_NONE)
+            return place_look(z, i, order, view, p);
+    }
+    /* A whole one may be mixed, and what the view has of it less than the order. */
+    i = gigablock_find_locked(z, view, ORDER_PAGEBLOCK);
+    return i != PB_NONE && place_look(z, i, order, view, p);
 }
 
 bool take_from_zone_locked(struct zone *z, unsigned order, enum pb_view view, struct taken *out)
@@ -63,16 +79,14 @@ bool take_from_zone_locked(struct zone *z, unsigned order, enum pb_view view, st
             return false;
         gigablock_get_locked(z, i, order, &out->dirt);
     } else {
-        i = find_pageblock(z, order, view);
-        if (i == PB_NONE)
+        struct place p;
+        struct part512 frames;
+        if (!place_find(z, order, view, &p))
             return false;
-        struct map512 m = pageblock_view_locked(z, i, view);
-        bit = map512_find(&m, order);
-        /* A whole mixed pageblock is listed by what it would serve; a dirty run may be smaller. */
-        if (bit == MAP512_NONE)
-            return false;
-        struct map512 frames = map512_range(bit, 1u << order);
-        out->dirt.map = pageblock_get_locked(z, i, &frames);
+        i = p.pb;
+        bit = p.bit;
+        part512_run(&frames, bit, order);
+        pageblock_get_locked(z, i, &frames, &out->dirt.map);
     }
     z->outside += 1ULL << order;
     out->zone = z;
@@ -107,85 +121,69 @@ static bool take_from_node(const struct take_request *r, unsigned node, enum pb_
 
 /* ---- this CPU's store ---- */
 
-/* Which frames of pageblock i go into an empty store: at most `limit` of them. */
-static struct map512 store_share(const struct zone *z, u32 i, enum pb_view view, unsigned limit)
+/* At most `limit` of the frames: the lowest. */
+static void keep_lowest(struct map512 *m, unsigned limit)
 {
-    struct map512 m = pageblock_view_locked(z, i, view);
-    if (map512_count(&m) > limit) {
-        unsigned end = 0, n = 0;
-        map512_for_each(bit, &m)
-        {
-            end = bit;
-            if (n++ == limit)
-                break;
-        }
-        struct map512 lower = map512_range(0, end);
-        map512_and(&m, &lower);
+    unsigned end = 0, n = 0;
+    if (map512_count(m) <= limit)
+        return;
+    map512_for_each(bit, m)
+    {
+        end = bit;
+        if (n++ == limit)
+            break;
     }
-    return m;
+    struct map512 lower = map512_range(0, end);
+    map512_and(m, &lower);
 }
 
 /*
- * Moves frames of one kind from zone z into this CPU's store. All under one lock hold, so that a
- * taker who sweeps sees them in the one place or in the other (rule 2). With the gate shut a
- * store takes nothing: somebody waits for every frame.
+ * Moves frames of one kind from zone z into this CPU's store, which is empty. All under one lock
+ * hold, so that a taker who sweeps sees them in the one place or in the other (rule 2). With the
+ * gate shut a store takes nothing: somebody waits for every frame.
  */
 static bool store_refill(struct zone *z, enum store_kind kind, enum pb_view view)
 {
-    /*
-     * All of the pageblock that the view has, but for takers of clean frames who found none:
-     * they clear each dirty one themselves, and soon there may be clean ones again.
-     */
-    unsigned limit = kind == STORE_CLEAN && view != VIEW_CLEAN ? 32 : 512;
+    struct place p;
+    struct zone *old = store_zone(kind); /* its pageblock still counts a store out */
+    if (old && old != z) {
+        spin_lock(&old->lock);
+        store_give_up_locked(old, kind);
+        spin_unlock(&old->lock);
+    }
     spin_lock(&z->lock);
-    u32 i = z->waiters ? PB_NONE : find_pageblock(z, 0, view);
-    if (i != PB_NONE) {
-        u32 since = zone_pb_since(z, i);
-        struct map512 m = store_share(z, i, view, limit);
-        pageblock_get_locked(z, i, &m);
-        z->outside += map512_count(&m);
-        store_fill_locked(z, kind, i, &m, view == VIEW_CLEAN, since);
+    store_give_up_locked(z, kind);
+    bool found = !z->waiters && place_find(z, 0, view, &p);
+    if (found) {
+        u32 since = zone_pb_since(z, p.pb);
+        /*
+         * All of the pageblock that the view has, but for takers of clean frames who found none:
+         * they clear each dirty one themselves, and soon there may be clean ones again.
+         */
+        if (kind == STORE_CLEAN && view != VIEW_CLEAN)
+            keep_lowest(&p.view, 32);
+        struct part512 frames = part512_of(&p.view);
+        pageblock_get_locked(z, p.pb, &frames, NULL);
+        z->outside += part512_count(&frames);
+        store_fill_locked(z, kind, p.pb, &p.view, view == VIEW_CLEAN, since);
     }
     spin_unlock(&z->lock);
-    return i != PB_NONE;
+    return found;
 }
 
 /* Preemption off, as all along the store's path. */
-static bool refill_from_home(enum store_kind kind, unsigned node)
+static __attribute__((noinline)) bool refill_from_home(enum store_kind kind, unsigned node)
 {
     static const enum pb_view views[NR_STORES][2] = {
         [STORE_CLEAN] = {VIEW_CLEAN, VIEW_DIRTY}, [STORE_ANY] = {VIEW_DIRTY, VIEW_CLEAN}};
-    struct zone *old = store_zone(kind);
-    if (old) { /* empty, but its pageblock still counts a store out */
-        spin_lock(&old->lock);
-        store_sweep_own_locked(old);
-        spin_unlock(&old->lock);
-        bell_ring(old);
-    }
+    if (node != mm_home_node(cpu_node(cpu_id())))
+        return false;
     for (unsigned v = 0; v < 2; v++)
         for (unsigned n = 0; n < mm_zone_count; n++)
             if (mm_zones[n].node == node && worth_locking(&mm_zones[n], 0, views[kind][v]) &&
                 store_refill(&mm_zones[n], kind, views[kind][v]))
                 return true;
     return false;
-}
-
-/*
- * Out of this CPU's store, which holds frames of its own node only: the short way, with no lock
- * and no fence. PFN_NONE: the long way.
- */
-static pfn_t take_from_store(bool clean, unsigned node, bool *dirty)
-{
-    enum store_kind kind = clean ? STORE_CLEAN : STORE_ANY;
-    preempt_disable();
-    pfn_t pfn = PFN_NONE;
-    if (node == mm_home_node(cpu_node(cpu_id()))) {
-        pfn = store_pop(kind, dirty);
-        if (unlikely(pfn == PFN_NONE) && refill_from_home(kind, node))
-            pfn = store_pop(kind, dirty); /* a sweep may have emptied it again */
-    }
-    preempt_enable();
-    return pfn;
 }
 
 /* ---- clearing what was taken ---- */
@@ -211,20 +209,21 @@ static u64 clear_taken(const struct taken *t)
     pfn_t first = ALIGN_DOWN(t->pfn, 512);
     u64 n = 0;
     /* What fits into a cache is used from there soon; what does not would only evict. */
-    bool stream = t->order > 6 && map512_count(&t->dirt.map) > 64;
-    if (map512_empty(&t->dirt.map))
+    bool stream = t->order > 6 && part512_count(&t->dirt.map) > 64;
+    struct map512 dirty = part512_map(&t->dirt.map);
+    if (map512_empty(&dirty))
         return 0;
     if (t->order <= ORDER_PAGEBLOCK) {
-        n = clear_frames(first, &t->dirt.map, stream);
+        n = clear_frames(first, &dirty, stream);
     } else {
         struct map512 full;
         map512_fill(&full);
         stream = true;
         first = ALIGN_DOWN(t->pfn, 1ULL << ORDER_GIGABLOCK);
-        map512_for_each(bit, &t->dirt.map)
+        map512_for_each(bit, &dirty)
         {
             pfn_t pb = first + bit * 512;
-            bool all = map512_test(&t->dirt.all, bit);
+            bool all = part512_test(&t->dirt.all, bit);
             n += clear_frames(pb, all ? &full : &z->pb[zone_pb(z, pb)].dirty, true);
         }
     }
@@ -250,60 +249,98 @@ static bool take_by_preference(const struct take_request *r, struct taken *out)
     return false;
 }
 
-static __attribute__((noinline)) pfn_t take_the_long_way(const struct take_request *r, u64 *cleared)
+static void taken_from_store(struct taken *t, pfn_t pfn, bool dirty)
 {
-    struct taken t = {.pfn = PFN_NONE};
-    if (!take_by_preference(r, &t) && !take_decide(r, &t))
+    t->zone = zone_of(pfn);
+    t->pfn = pfn;
+    t->order = 0;
+    part512_run(&t->dirt.map, (unsigned)(pfn % 512), 0);
+    if (!dirty)
+        t->dirt.map.to = t->dirt.map.from;
+}
+
+static __attribute__((noinline)) pfn_t clear_stored(pfn_t pfn, u64 *cleared)
+{
+    struct taken t;
+    taken_from_store(&t, pfn, true);
+    *cleared += clear_taken(&t);
+    return pfn;
+}
+
+/* Out of this CPU's store, filled again if it is empty. */
+static bool take_from_store(const struct take_request *r, struct taken *out)
+{
+    enum store_kind kind = r->clean ? STORE_CLEAN : STORE_ANY;
+    bool dirty;
+    preempt_disable();
+    pfn_t pfn = store_pop_slowly(kind, r->node, &dirty);
+    if (pfn == PFN_NONE && refill_from_home(kind, r->node))
+        pfn = store_pop_slowly(kind, r->node, &dirty); /* a sweep may have emptied it again */
+    preempt_enable();
+    if (pfn == PFN_NONE)
+        return false;
+    taken_from_store(out, pfn, dirty);
+    return true;
+}
+
+static bool take(const struct take_request *r, struct taken *out)
+{
+    return (r->order == 0 && take_from_store(r, out)) || take_by_preference(r, out) ||
+           take_decide(r, out);
+}
+
+static struct take_request request_of(unsigned order, enum take_flags flags, unsigned node)
+{
+    bool this_node = flags & TAKE_THIS_NODE;
+    return (struct take_request){.order = order,
+                                 .clean = flags & TAKE_CLEAN,
+                                 .this_node = this_node,
+                                 .node = this_node ? node : mm_home_node(node)};
+}
+
+static __attribute__((noinline)) pfn_t take_the_long_way(unsigned order, enum take_flags flags,
+                                                         unsigned node, u64 *cleared)
+{
+    struct take_request r = request_of(order, flags, node);
+    struct taken t;
+    if (!take(&r, &t))
         return PFN_NONE;
-    if (r->clean)
+    if (r.clean)
         *cleared += clear_taken(&t);
     return t.pfn;
 }
 
-static __attribute__((noinline)) void clear_stored(pfn_t pfn, u64 *cleared)
-{
-    struct taken t = {.zone = zone_of(pfn), .pfn = pfn};
-    map512_set(&t.dirt.map, (unsigned)(pfn % 512));
-    *cleared += clear_taken(&t);
-}
-
+/*
+ * The short way: out of this CPU's store, which holds frames of its own node only, with no lock
+ * and no fence. Whatever else there is to do is the long way's, which begins anew: this function
+ * then has nothing to keep in mind, and saves no register.
+ */
 pfn_t limpid_take(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
 {
-    bool clean = flags & TAKE_CLEAN, this_node = flags & TAKE_THIS_NODE, dirty = false;
     if (order > ORDER_MAX || node >= nr_nodes)
         return PFN_NONE;
-    if (!this_node)
-        node = mm_home_node(node);
     if (order == 0) {
-        pfn_t pfn = take_from_store(clean, node, &dirty);
-        if (likely(pfn != PFN_NONE)) {
-            if (clean && dirty)
-                clear_stored(pfn, cleared);
-            return pfn;
-        }
+        bool clean = flags & TAKE_CLEAN, dirty;
+        unsigned home = flags & TAKE_THIS_NODE ? node : mm_home_node(node);
+        preempt_disable();
+        pfn_t pfn = store_pop(clean ? STORE_CLEAN : STORE_ANY, home, &dirty);
+        preempt_enable();
+        if (likely(pfn != PFN_NONE))
+            return clean && dirty ? clear_stored(pfn, cleared) : pfn;
     }
-    struct take_request r = {.order = order, .clean = clean, .this_node = this_node, .node = node};
-    return take_the_long_way(&r, cleared);
+    return take_the_long_way(order, flags, node, cleared);
 }
 
 pfn_t limpid_take_dirty(unsigned order, enum take_flags flags, unsigned node, struct map512 *dirt)
 {
-    bool this_node = flags & TAKE_THIS_NODE, dirty = false;
+    struct taken t;
     map512_zero(dirt);
     if (order > ORDER_PAGEBLOCK || node >= nr_nodes)
         return PFN_NONE;
-    if (!this_node)
-        node = mm_home_node(node);
-    struct taken t = {.pfn = order ? PFN_NONE : take_from_store(true, node, &dirty)};
-    if (t.pfn != PFN_NONE) {
-        if (dirty)
-            map512_set(dirt, (unsigned)(t.pfn % MAP512_BITS));
-        return t.pfn;
-    }
-    struct take_request r = {.order = order, .clean = true, .this_node = this_node, .node = node};
-    if (!take_by_preference(&r, &t) && !take_decide(&r, &t))
+    struct take_request r = request_of(order, flags | TAKE_CLEAN, node);
+    if (!take(&r, &t))
         return PFN_NONE;
-    *dirt = t.dirt.map;
+    *dirt = part512_map(&t.dirt.map);
     return t.pfn;
 }
 

@@ -21,7 +21,6 @@ static u8 gib_zone[MAX_GIB]; /* (c) the first zone that ends above this GiB's st
 static struct mm_range managed[MANAGED_MAX]; /* (c) what zones were given, sorted: no holes */
 static unsigned nr_managed;                  /* (c) */
 u8 mm_home_nodes[MAX_NODES];
-static bool node_has_memory[MAX_NODES]; /* (c) */
 
 struct zone *zone_of(pfn_t pfn)
 {
@@ -52,6 +51,9 @@ bool limpid_owns(pfn_t pfn)
 
 static void find_homes(void)
 {
+    bool node_has_memory[MAX_NODES] = {false};
+    for (unsigned n = 0; n < mm_zone_count; n++)
+        node_has_memory[mm_zones[n].node] = true;
     for (unsigned node = 0; node < nr_nodes; node++) {
         unsigned i = 0;
         while (!node_has_memory[mm_node_near(node, i)])
@@ -182,8 +184,9 @@ static void give_range_locked(struct zone *z, pfn_t start, pfn_t end)
         } else {
             unsigned first = (unsigned)(start % 512);
             unsigned count = (unsigned)MIN(512u - first, end - start);
-            struct map512 frames = map512_range(first, count);
-            pageblock_put_locked(z, i, frames, &frames, 0);
+            struct map512 range = map512_range(first, count);
+            struct part512 frames = part512_of(&range);
+            pageblock_put_locked(z, i, &frames, &range, 0);
             start += count;
         }
     }
@@ -249,14 +252,12 @@ int limpid_init(const struct mm_config *cfg)
         return E_NOMEM;
 
     index_zones();
+    find_homes();
     store_init();
-    memset(node_has_memory, 0, sizeof(node_has_memory));
     for (unsigned n = 0; n < mm_zone_count; n++) {
         struct zone *z = &mm_zones[n];
         spin_init(&z->lock, "zone", RANK_ZONE, n);
-        node_has_memory[z->node] = true;
         zone_fill(cfg, z, piece[n], piece_end[n]);
     }
-    find_homes();
     return 0;
 }

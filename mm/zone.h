@@ -147,6 +147,12 @@ static inline u32 now_ms(void)
     return (u32)(time_ns() / 1000000);
 }
 
+/* True if the frame lies in the zone's span. */
+static inline bool zone_has(const struct zone *z, pfn_t pfn)
+{
+    return pfn - z->start < z->end - z->start;
+}
+
 static inline u32 zone_pb(const struct zone *z, pfn_t pfn)
 {
     return (u32)((pfn >> ORDER_PAGEBLOCK) - z->first_pb);

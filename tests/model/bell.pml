@@ -196,7 +196,7 @@ loop:
 end_thread:     false
             :: printf("@B%d sched/runq.c:runq_schedule | runs the thread\n", c)
             :: stored[c] = 1;
-                printf("@B%d mm/store.c:store_push | runs the thread; it frees into its CPU's stores\n", c)
+                printf("@B%d mm/store.h:store_push | runs the thread; it frees into its CPU's stores\n", c)
             fi
         }
         atomic {
@@ -260,7 +260,7 @@ flush:
             !locked ->
             stored[c] = 0;
             nr_dirty++;
-            printf("@B%d mm/store.c:store_flush | lock; its stores into the maps; unlock; fence\n", c)
+            printf("@B%d mm/store.c:limpid_stores_flush | lock; its stores into the maps; unlock; fence\n", c)
         }
         if
         :: HOME(c) /* awake and at home: will look */

@@ -318,13 +318,13 @@ more:
             x = LOWEST(own[t]);
             own[t] = own[t] & ~x;
             behind[t] = behind[t] | x;
-            printf("@A%d mm/store.c:store_push | frees <%d> into its write-behind buffer\n", t, x);
+            printf("@A%d mm/store.h:store_push | frees <%d> into its write-behind buffer\n", t, x);
             check()
            }
            goto more
         :: d_step {
             ((behind[t] | store[t]) & ZONE(0)) && !locked[0] && stop[t] != 2 ->
-            printf("@A%d mm/store.c:store_flush | lock; its stores <%d> into the maps; unlock\n",
+            printf("@A%d mm/store.c:store_flush_behind | lock; its stores <%d> into the maps; unlock\n",
                    t, (store[t] | behind[t]) & ZONE(0));
             sweep(t, ZONE(0));
             check()
@@ -333,7 +333,7 @@ more:
 #if ZONES == 2
         :: d_step {
             ((behind[t] | store[t]) & ZONE(1)) && !locked[1] && stop[t] != 2 ->
-            printf("@A%d mm/store.c:store_flush | lock; its stores <%d> into the maps; unlock\n",
+            printf("@A%d mm/store.c:store_flush_behind | lock; its stores <%d> into the maps; unlock\n",
                    t, (store[t] | behind[t]) & ZONE(1));
             sweep(t, ZONE(1));
             check()
@@ -479,7 +479,7 @@ popping:
         fi;
 #ifdef DROP_RULE_3
         c = x + 16 * y;
-        printf("@A%d mm/store.c:store_pop | reads that <%d> is in its store\n", t, x);
+        printf("@A%d mm/store.h:store_pop | reads that <%d> is in its store\n", t, x);
         x = 0;
         y = 0
     }
@@ -491,7 +491,7 @@ popping:
         d_step {
             store[t] = store[t] & ~x;
             store_clean[t] = store_clean[t] && store[t];
-            printf("@A%d mm/store.c:store_pop | pops <%d>\n", t, x);
+            printf("@A%d mm/store.h:store_pop | pops <%d>\n", t, x);
             use(x, y);
             done()
         }

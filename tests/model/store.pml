@@ -20,7 +20,7 @@ active proctype memory()
     bit v;
 end:
     do
-    :: atomic { buffer?v -> inside = v; printf("@B0 mm/store.c:store_enter | (inside = %d becomes visible)\n", v) }
+    :: atomic { buffer?v -> inside = v; printf("@B0 mm/store.h:store_enter | (inside = %d becomes visible)\n", v) }
     od
 }
 
@@ -37,7 +37,7 @@ inline pop()
     owner_in = 1;
     assert(!sweeper_in);
     if
-    :: stored > 0 -> stored--; popped++; printf("@B0 mm/store.c:store_pop | pops\n")
+    :: stored > 0 -> stored--; popped++; printf("@B0 mm/store.h:store_pop | pops\n")
     :: else
     fi;
     assert(!sweeper_in);
@@ -51,11 +51,11 @@ active proctype owner()
     do
     :: n < ROUNDS ->
         n++;
-        atomic { buffer!1; printf("@B0 mm/store.c:store_enter | inside = 1, in the store buffer; wanted is %d\n", wanted) }
+        atomic { buffer!1; printf("@B0 mm/store.h:store_enter | inside = 1, in the store buffer; wanted is %d\n", wanted) }
         if
         :: !wanted ->
             pop();
-            atomic { buffer!0; printf("@B0 mm/store.c:store_leave | inside = 0, in the store buffer\n") }
+            atomic { buffer!0; printf("@B0 mm/store.h:store_leave | inside = 0, in the store buffer\n") }
         :: else ->
             buffer!0;
             atomic { !sweep_lock -> sweep_lock = 1; drain() }

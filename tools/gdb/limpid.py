@@ -101,7 +101,7 @@ class Store:
 
 
 def stores():
-    table = static("mm/store.c", "stores")
+    table = static("mm/store.c", "mm_stores")
     found = []
     for cpu, _ in cpus():
         record = table[cpu]

@@ -621,7 +621,8 @@ static bool is_held_elsewhere(pfn_t pfn, const struct map512 *map)
     struct zone *z = zone_of(pfn);
     spin_lock(&z->lock);
     u32 i = zone_pb(z, pfn);
-    bool is = claim_holds_locked(z, i, map) || store_holds_locked(z, i, map);
+    struct part512 part = part512_of(map);
+    bool is = claim_holds_locked(z, i, &part) || store_holds_locked(z, i, &part);
     spin_unlock(&z->lock);
     return is;
 }

@@ -144,6 +144,57 @@ static void map512_set_algebra(void)
     }
 }
 
+/* The largest run that has a bit in words [from, to), found from each bit. */
+static int naive_order_in(const struct map512 *m, unsigned from, unsigned to)
+{
+    int order = -1;
+    for (unsigned bit = from * 64; bit < to * 64; bit++)
+        if (map512_test(m, bit))
+            order = MAX(order, (int)maximal_order(m, bit));
+    return order;
+}
+
+static void map512_orders_in_words(void)
+{
+    for (unsigned round = 0; round < 3000; round++) {
+        struct map512 m = random_map();
+        unsigned from = check_random() % 8, to = from + check_random() % (9 - from);
+        CHECK_EQ(map512_order_in(&m, from, to), naive_order_in(&m, from, to));
+    }
+}
+
+static void part512_is_a_map_with_fewer_words(void)
+{
+    for (unsigned round = 0; round < 3000; round++) {
+        struct map512 m = random_map(), all = m, none = m, set;
+        struct part512 p;
+        unsigned order = check_random() % 10, first = (check_random() % 512) >> order << order;
+        if (round & 1) {
+            part512_run(&p, first, order);
+            set = map512_range(first, 1u << order);
+        } else {
+            p.from = p.to = 0;
+            map512_zero(&set);
+            for (unsigned n = check_random() % 9; n; n--) {
+                unsigned bit = check_random() % 512;
+                part512_or_word(&p, bit / 64, 1ULL << bit % 64);
+                map512_set(&set, bit);
+            }
+        }
+        for (unsigned bit = 0; bit < 512; bit++)
+            CHECK_EQ(part512_test(&p, bit), map512_test(&set, bit));
+        CHECK_EQ(part512_count(&p), map512_count(&set));
+        CHECK_EQ(part512_meets(&p, &m), map512_meets(&set, &m));
+        CHECK_EQ(part512_within(&p, &m), map512_within(&set, &m));
+        map512_or_part(&all, &p);
+        map512_andnot_part(&none, &p);
+        struct map512 all_set = m, none_set = m;
+        map512_or(&all_set, &set);
+        map512_andnot(&none_set, &set);
+        CHECK(map512_equal(&all, &all_set) && map512_equal(&none, &none_set));
+    }
+}
+
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
@@ -151,5 +202,7 @@ int main(int argc, char **argv)
     RUN(map512_counts_and_walks);
     RUN(map512_ranges);
     RUN(map512_set_algebra);
+    RUN(map512_orders_in_words);
+    RUN(part512_is_a_map_with_fewer_words);
     return check_done();
 }
