@@ -13,13 +13,26 @@
 #include "lib/printf.h"
 #include "lib/string.h"
 
-static const struct guest_ops *const guest_kinds[] = {&ring3_ops};
+static const struct guest_ops *guest_kinds[4] = {&ring3_ops}; /* (c) while guests are started */
+
+void guest_kind_add(const struct guest_ops *ops)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
+        if (guest_kinds[i] == ops)
+            return;
+        if (!guest_kinds[i]) {
+            guest_kinds[i] = ops;
+            return;
+        }
+    }
+    panic("there is no room for the kind of guest '%s'", ops->kind);
+}
 
 static const struct guest_ops *start_kind(const struct guest_config *cfg)
 {
     char list[64];
     size_t len = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(guest_kinds); i++) {
+    for (unsigned i = 0; i < ARRAY_SIZE(guest_kinds) && guest_kinds[i]; i++) {
         if (!cfg->kind || strcmp(cfg->kind, guest_kinds[i]->kind) == 0)
             return guest_kinds[i];
         len += (size_t)snprintf(list + len, sizeof(list) - len, " %s", guest_kinds[i]->kind);

@@ -195,6 +195,11 @@ static void check_guests(struct sums *s, const struct accounting *a)
         expect(s, g.state != GUEST_DEAD || (g.frames_held == 0 && g.frames_own == 0),
                "accounting: guest %u %s is dead and holds %lu frames", g.id, g.name,
                g.frames_held + g.frames_own);
+        expect(
+            s, g.frames_mapped <= g.frames_held && g.cleared_at_touch <= g.taken_dirty,
+            "accounting: guest %u %s holds %lu frames, %lu mapped; was given %lu dirty ones, %lu "
+            "scrubbed at its touch",
+            g.id, g.name, g.frames_held, g.frames_mapped, g.taken_dirty, g.cleared_at_touch);
         expect(s, g.frames_held <= g.frames_peak, "accounting: guest %u %s: %lu frames, peak %lu",
                g.id, g.name, g.frames_held, g.frames_peak);
     }

@@ -237,6 +237,11 @@ static void command_wait(struct words *w)
                      left);
             return;
         }
+        if (!mm_strategy_scrubs_free()) {
+            log_line("wait clean: %lu frames are dirty, and under %s nobody scrubs free memory",
+                     left, mm_strategy_name());
+            return;
+        }
         if (console_interrupted()) {
             log_line("wait clean: interrupted; %lu frames are not clean yet", left);
             return;
@@ -266,7 +271,9 @@ static bool scrub_word(struct mm_policy *policy, const struct word *w)
     if (error == E_INVAL)
         log_line("scrub: %s is a strategy of alloc=%s: that takes a boot, with scrub=%s", w->key,
                  mm_strategy_backend(w->key), w->key);
-    else if (error) {
+    else if (!error)
+        policy_warn();
+    else {
         char names[POLICY_STRATEGIES_MAX];
         policy_strategies(names, sizeof(names));
         log_line("scrub: unknown '%s'; on, off, %s, or one of %s", w->key, names, POLICY_KEYS);

@@ -10,6 +10,7 @@
 #include "kernel/commands.h"
 #include "kernel/console.h"
 #include "kernel/mce.h"
+#include "kernel/policy.h"
 #include "kernel/story.h"
 #include "kernel/tables.h"
 #include "guest/guest.h"
@@ -72,8 +73,12 @@ static void boot_backend(void)
 
 static void boot_strategy(void)
 {
-    if (!*options.strategy || mm_strategy_set(options.strategy) == 0)
+    if (!*options.strategy)
         return;
+    if (mm_strategy_set(options.strategy) == 0) {
+        policy_warn();
+        return;
+    }
     log_line("command line: scrub=%s ignored; it is a strategy of alloc=%s, not of alloc=%s; %s "
              "stays",
              options.strategy, mm_strategy_backend(options.strategy), mm_backend_name(),

@@ -78,7 +78,7 @@ u64 policy_bound_ms(unsigned node)
     struct sched_stats cpu;
 
     mm_policy_get(&p);
-    if (p.age_ms == 0)
+    if (p.age_ms == 0 || !mm_strategy_scrubs_free())
         return 0;
     mm_node_info(node, &info);
     sched_cpu_stats(aged_cpu(node), &cpu);
@@ -98,6 +98,17 @@ void policy_strategies(char *buf, size_t size)
         at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? ", " : "", name);
 }
 
+void policy_warn(void)
+{
+    static const char stars[] = "*****************************************************************";
+    const char *warning = mm_strategy_warning();
+    if (!warning)
+        return;
+    log_line("%s", stars);
+    log_line("** WARNING: %s", warning);
+    log_line("%s", stars);
+}
+
 void policy_say(void)
 {
     char names[POLICY_STRATEGIES_MAX];
@@ -110,8 +121,9 @@ void policy_say(void)
         log_line("rate limit: %u MiB/s a node", p.rate_mib);
     if (p.scrubbers)
         log_line("scrubbers: at most %u CPUs a node", p.scrubbers);
-    if (p.age_ms == 0) {
-        log_line("age bound: none");
+    if (p.age_ms == 0 || !mm_strategy_scrubs_free()) {
+        log_line("age bound: none%s",
+                 p.age_ms ? "; under this strategy nobody scrubs free memory" : "");
         return;
     }
     for (unsigned node = 0; node < nr_nodes; node++)

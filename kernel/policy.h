@@ -24,10 +24,13 @@ void policy_strategies(char *buf, size_t size);
 
 /* What is in force, a line each. */
 void policy_say(void);
+/* The banner of a strategy that has a warning, each time it is chosen; else nothing. */
+void policy_warn(void);
 
 /*
  * How old dirt of a node may get, in ms, with every CPU busy: the age bound, the aged thread's
- * longest sleep, and the node's backlog over what that thread gets of its CPU. 0: no bound is set.
+ * longest sleep, and the node's backlog over what that thread gets of its CPU. 0: no bound is set,
+ * or the strategy in force knows none.
  */
 u64 policy_bound_ms(unsigned node);
 

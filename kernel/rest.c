@@ -100,7 +100,7 @@ bool rest_is_limited(void)
 {
     struct mm_policy p;
     mm_policy_get(&p);
-    return !mm_scrub_enabled() || p.rate_mib;
+    return !mm_scrub_enabled() || !mm_strategy_scrubs_free() || p.rate_mib;
 }
 
 bool rest_wait(u64 ns, struct rest *out)

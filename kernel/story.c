@@ -234,7 +234,10 @@ bool story_tell(void)
     if (!story_first_guest(&s, &watch))
         return false;
     log_heading("== idle CPUs scrub");
-    if (mm_scrub_enabled())
+    if (!mm_strategy_scrubs_free())
+        log_line("under %s nobody scrubs free memory: guests pay when they touch it",
+                 mm_strategy_name());
+    else if (mm_scrub_enabled())
         ok = story_watch_scrub(&watch);
     else
         log_line("idle scrubbing is off: who takes dirty memory clears it");

@@ -115,10 +115,12 @@ void table_zones(void)
 
 static void guest_line(const char *id, const struct guest_stat *g, const char *end)
 {
-    log_line("%4s %-12s %-8s %4u %3u %9lu %9lu %9lu %7lu %9lu %9lu %7lu  %s", id, g->name,
-             guest_state_name(g->state), g->node, g->cpu, KIB_OF(g->frames_held),
-             KIB_OF(g->frames_got), KIB_OF(g->frames_back), KIB_OF(g->frames_own),
-             KIB_OF(g->taken_clean), KIB_OF(g->taken_cleared), MS_OF(g->cpu_ns), end);
+    log_line("%4s %-12s %-8s %4u %3u %3u %9lu %9lu %9lu %9lu %7lu %9lu %9lu %9lu %9lu %7lu  %s", id,
+             g->name, guest_state_name(g->state), g->node, g->cpu, g->threads,
+             KIB_OF(g->frames_held), KIB_OF(g->frames_mapped), KIB_OF(g->frames_got),
+             KIB_OF(g->frames_back), KIB_OF(g->frames_own), KIB_OF(g->taken_clean),
+             KIB_OF(g->taken_cleared), KIB_OF(g->taken_dirty), KIB_OF(g->cleared_at_touch),
+             MS_OF(g->cpu_ns), end);
 }
 
 void table_guests(void)
@@ -131,24 +133,34 @@ void table_guests(void)
         if (guest_stat_get(id, &g) != 0)
             continue;
         if (nr++ == 0)
-            log_line("  id name         state    node cpu  held KiB       got      gave     own"
-                     "     clean   cleared  CPU ms  end");
+            log_line(
+                "  id name         state    node cpu thr  held KiB    mapped       got      gave"
+                "     own     clean   cleared     dirty  at touch  CPU ms  end");
         snprintf(text, sizeof(text), "%u", id);
         guest_line(text, &g, g.state == GUEST_DEAD ? g.end : "");
+        all.threads += g.threads;
         all.frames_held += g.frames_held;
+        all.frames_mapped += g.frames_mapped;
         all.frames_got += g.frames_got;
         all.frames_back += g.frames_back;
         all.frames_own += g.frames_own;
         all.taken_clean += g.taken_clean;
         all.taken_cleared += g.taken_cleared;
+        all.taken_dirty += g.taken_dirty;
+        all.cleared_at_touch += g.cleared_at_touch;
         all.cpu_ns += g.cpu_ns;
     }
     if (nr == 0)
         log_line("no guests");
     else
-        log_line("%4s %-30s %9lu %9lu %9lu %7lu %9lu %9lu %7lu", "all", "", KIB_OF(all.frames_held),
+        log_line("%4s %-30s %3u %9lu %9lu %9lu %9lu %7lu %9lu %9lu %9lu %9lu %7lu", "all", "",
+                 all.threads, KIB_OF(all.frames_held), KIB_OF(all.frames_mapped),
                  KIB_OF(all.frames_got), KIB_OF(all.frames_back), KIB_OF(all.frames_own),
-                 KIB_OF(all.taken_clean), KIB_OF(all.taken_cleared), MS_OF(all.cpu_ns));
+                 KIB_OF(all.taken_clean), KIB_OF(all.taken_cleared), KIB_OF(all.taken_dirty),
+                 KIB_OF(all.cleared_at_touch), MS_OF(all.cpu_ns));
+    if (nr)
+        log_line("(taken clean, cleared by the taker, or dirty; at touch: scrubbed when first "
+                 "touched)");
 }
 
 void table_scrubbed(void)
@@ -200,7 +212,13 @@ void table_stats(void)
              i.max_clears_waited);
     log_line("in stores: %lu clean, %lu dirty frames; metadata %lu KiB", i.stored_clean,
              i.stored_dirty, (u64)(i.metadata_bytes / KIB));
+    if (i.scrubbed_at_map)
+        log_line("scrubbed at the first touch of guests: %lu.%lu MiB", MIB_OF(i.scrubbed_at_map),
+                 TENTH_OF(i.scrubbed_at_map));
     log_line("leaks found by the check before mapping: %lu", guests_leak_count());
+    if (guests_shown_count())
+        log_line("LEAKED: %lu frames were mapped dirty, as the strategy asked",
+                 guests_shown_count());
     table_holders();
 }
 

@@ -16,4 +16,11 @@ bool ktest_guest_ended(unsigned id, struct guest_stat *out);
 /* The same, and it has to have left with code 0. */
 void ktest_guest_ends_well(unsigned id);
 
+/*
+ * The attack on giving back (guest/images/holder.c), with memory short, so that what it gives back
+ * is somebody else's at once. The kind of guest decides whether it comes to anything (NULL: the
+ * real one); checks fail if it does.
+ */
+void ktest_attack(const char *kind, unsigned pages);
+
 #endif

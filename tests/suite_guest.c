@@ -5,6 +5,7 @@
  */
 #include "tests/ktest_guest.h"
 #include "arch.h"
+#include "lib/printf.h"
 #include "lib/string.h"
 #include "mm/mm.h"
 #include "sched/sched.h"
@@ -58,9 +59,11 @@ static void illegal_instructions_kill(void)
 
 static void bad_pointers_kill(void)
 {
-    static const char *const words[] = {
-        "kernel", "direct",    "null",      "wrap",       "top",       "cross",    "readonly",
-        "code",   "giveimage", "givestack", "givekernel", "givecross", "givetwice"};
+    static const char *const words[] = {"kernel",      "direct",        "null",       "wrap",
+                                        "top",         "cross",         "readonly",   "code",
+                                        "giveimage",   "givestack",     "givekernel", "givecross",
+                                        "givetwice",   "threadkernel",  "threaddata", "threadhigh",
+                                        "threadstack", "threadnostack", "threadcode"};
     all_are_killed("badptr", words, ARRAY_SIZE(words));
 }
 
@@ -107,6 +110,112 @@ static void memory_is_got_and_given(void)
                       "got %lu, back %lu, peak %lu, given %lu", stat.frames_got, stat.frames_back,
                       stat.frames_peak, stat.frames_given);
     }
+}
+
+/* ---- threads of a guest ---- */
+
+static unsigned start_words(const char *name, u64 mem, bool linger, const char *fmt, ...)
+    __printf_like(4, 5);
+static unsigned start_words(const char *name, u64 mem, bool linger, const char *fmt, ...)
+{
+    struct guest_config cfg = GUEST_CONFIG_DEFAULT(name);
+    char words[48];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(words, sizeof(words), fmt, ap);
+    va_end(ap);
+    cfg.mem = mem;
+    cfg.secret = words;
+    cfg.linger = linger;
+    cfg.cpu = (unsigned)(ktest_random() % nr_cpus);
+    return ktest_guest_start(&cfg);
+}
+
+/* They share memory, and touch, get and give it all at once. */
+static void threads_share_memory(void)
+{
+    unsigned id[3];
+    struct guest_stat stat;
+    if (!ktest_guest_have("crowd"))
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(id); i++)
+        id[i] = start_words("crowd", (4 + 3 * i) * MIB, false, "%ux60x%lu", 2 + 3 * i,
+                            ktest_random() % 1000 + 1);
+    for (unsigned i = 0; i < ARRAY_SIZE(id); i++) {
+        ktest_guest_ends_well(id[i]);
+        if (id[i] && guest_stat_get(id[i], &stat) == 0)
+            CHECK_MSG(stat.threads == 0 && stat.threads_started == 2 + 3 * i &&
+                          stat.frames_touched > 0 && stat.touches > 0 && stat.touch_ns > 0,
+                      "threads %u of %u, touched %lu in %lu", stat.threads, stat.threads_started,
+                      stat.frames_touched, stat.touches);
+    }
+}
+
+/* What the threads of a crowd do when the kill comes: run, touch, wait for a touch, get, give. */
+static void crowds_are_killed(void)
+{
+    struct guest_stat stat;
+    if (!ktest_guest_have("crowd"))
+        return;
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned id = start_words("crowd", 3 * MIB, true, "%u", 2 + i % 7);
+        REQUIRE(id);
+        if (i % 4)
+            thread_sleep(ktest_random() % (15 * KTEST_MS));
+        CHECK(guest_kill(id) == 0);
+        if (ktest_guest_ended(id, &stat))
+            CHECK_MSG(strcmp(stat.end, "killed") == 0 && stat.threads == 0, "%s, %u threads left",
+                      stat.end, stat.threads);
+    }
+}
+
+/* The limit is the guest's, however many threads use it up. */
+static void threads_share_their_time(void)
+{
+    struct guest_stat stat;
+    if (!ktest_guest_have("crowd"))
+        return;
+    for (unsigned i = 0; i < 3; i++) {
+        struct guest_config cfg = GUEST_CONFIG_DEFAULT("crowd");
+        cfg.mem = 2 * MIB;
+        cfg.secret = "5";
+        cfg.linger = true;
+        cfg.cpu_ns = (30 + 30 * i) * KTEST_MS;
+        unsigned id = ktest_guest_start(&cfg);
+        if (ktest_guest_ended(id, &stat))
+            CHECK_MSG(starts_with(stat.end, "killed: its CPU time") && stat.cpu_ns >= cfg.cpu_ns &&
+                          stat.threads_started > 1,
+                      "%s, ran for %lu of %lu ns on %u threads", stat.end, stat.cpu_ns, cfg.cpu_ns,
+                      stat.threads_started);
+    }
+}
+
+/* Whatever numbers it calls with: it ends, by itself or killed, and nothing else happens. */
+static void nonsense_is_answered(void)
+{
+    struct guest_stat stat;
+    u64 leaks = guests_leak_count();
+    if (!ktest_guest_have("nonsense"))
+        return;
+    for (unsigned i = 0; i < 12; i++) {
+        unsigned id =
+            start_words("nonsense", 5 * MIB, false, "200x%lu", ktest_random() % 100000 + 1);
+        if (ktest_guest_ended(id, &stat))
+            CHECK_MSG(starts_with(stat.end, "killed: bad pointer") ||
+                          starts_with(stat.end, "killed: page fault") || /* its stack given back */
+                          starts_with(stat.end, "killed: invalid opcode") ||
+                          starts_with(stat.end, "killed: general protection") ||
+                          stat.exit_code == 0,
+                      "%s", stat.end);
+    }
+    CHECK(guests_leak_count() == leaks);
+}
+
+static void given_back_is_out_of_reach(void)
+{
+    static const unsigned pages[] = {1, 8, 512, 1300};
+    for (unsigned i = 0; i < ARRAY_SIZE(pages); i++)
+        ktest_attack(NULL, pages[i]);
 }
 
 /* ---- kill ---- */
@@ -374,6 +483,11 @@ static const struct ktest cases[] = {
     {"the_abi_holds", the_abi_holds, 0, 0},
     {"the_console_is_theirs_by_name_only", the_console_is_theirs_by_name_only, 0, 0},
     {"memory_is_got_and_given", memory_is_got_and_given, 0, 0},
+    {"threads_share_memory", threads_share_memory, 0, 0},
+    {"crowds_are_killed", crowds_are_killed, 0, 0},
+    {"threads_share_their_time", threads_share_their_time, 0, 0},
+    {"nonsense_is_answered", nonsense_is_answered, 0, 0},
+    {"given_back_is_out_of_reach", given_back_is_out_of_reach, 2, 0},
     {"spinners_are_killed", spinners_are_killed, 0, 0},
     {"a_kill_may_come_at_any_time", a_kill_may_come_at_any_time, 0, 0},
     {"a_kill_may_come_while_loading", a_kill_may_come_while_loading, 2, 0},

@@ -7,7 +7,9 @@
 #include "tests/ktest.h"
 #include "arch.h"
 #include "kernel/console.h"
+#include "guest/internal.h"
 #include "mm/mm.h"
+#include "tests/ktest_guest.h"
 
 static void passes(void)
 {
@@ -67,7 +69,80 @@ static void leaves_early(void)
     machine_exit(EXIT_PASS);
 }
 
+/* A guest that gives memory back is believed: its translations are left where they are. */
+static void flush_nothing(struct guest *g, u64 va, u64 bytes)
+{
+    (void)g;
+    (void)va;
+    (void)bytes;
+}
+
+static void believe(const struct guest *g)
+{
+    (void)g;
+}
+
+/* Neither flushed nor checked: the attack succeeds, and the test has to see it. */
+static void stale_translations(void)
+{
+    static struct guest_ops forgetful;
+    forgetful = ring3_ops;
+    forgetful.kind = "forgetful";
+    forgetful.flush = flush_nothing;
+    forgetful.check_flushed = believe;
+    guest_kind_add(&forgetful);
+    ktest_attack("forgetful", 8);
+}
+
+/* Not flushed, and checked: it does not come as far as that. */
+static void flush_left_out(void)
+{
+    static struct guest_ops careless;
+    careless = ring3_ops;
+    careless.kind = "careless";
+    careless.flush = flush_nothing;
+    guest_kind_add(&careless);
+    ktest_attack("careless", 8);
+}
+
+/* A flush that one page escapes. */
+static void flush_short(struct guest *g, u64 va, u64 bytes)
+{
+    ring3_ops.flush(g, va, bytes - FRAME_SIZE);
+}
+
+static void flush_too_short(void)
+{
+    static struct guest_ops hasty;
+    hasty = ring3_ops;
+    hasty.kind = "hasty";
+    hasty.flush = flush_short;
+    guest_kind_add(&hasty);
+    ktest_attack("hasty", 8);
+}
+
+/* One unmap more than anybody has flushed: as if a CPU had not been asked. */
+static void flush_all_but_one(struct guest *g, u64 va, u64 bytes)
+{
+    ring3_ops.flush(g, va, bytes);
+    g->space.unmaps++;
+}
+
+static void cpu_not_asked(void)
+{
+    static struct guest_ops deaf;
+    deaf = ring3_ops;
+    deaf.kind = "deaf";
+    deaf.flush = flush_all_but_one;
+    guest_kind_add(&deaf);
+    ktest_attack("deaf", 8);
+}
+
 static const struct ktest cases[] = {
+    {"cpu_not_asked", cpu_not_asked, 2, 0},
+    {"stale_translations", stale_translations, 2, 0},
+    {"flush_left_out", flush_left_out, 2, 0},
+    {"flush_too_short", flush_too_short, 2, 0},
     {"passes", passes, 0, 0},
     {"skips", skips, 0, 0},
     {"fails", fails, 0, 0},

@@ -253,6 +253,10 @@ def kernel_jobs(seed):
               distances=odd_machines.FAR),
         suite("kernel.split-3cpu", odd, firmware="pvh", cpus=3, nodes=1, mem=300,
               options=odd_machines.LOW, model="qemu64"),
+        # The leak that `readonly` is there to show; and guests under `onmap`, all of them.
+        suite("kernel.readonly", "readonly", firmware="pvh", cpus=2, nodes=1, mem=256),
+        suite("kernel.onmap", "guest,touch,pressure", firmware="pvh", cpus=4, nodes=2, mem=1024,
+              words="scrub=onmap"),
     ]
 
 

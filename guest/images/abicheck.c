@@ -83,6 +83,62 @@ static void check_identity(const struct guest_info *info)
           (int64_t)(stack_pointer() - info->stack_base) < (int64_t)info->stack_bytes, 1);
 }
 
+/* ---- threads ---- */
+
+static char stacks[GUEST_THREADS_MAX][2048] __attribute__((aligned(16)));
+static volatile uint64_t stop, running, seen_fpu, seen_number[GUEST_THREADS_MAX];
+static volatile int64_t sum;
+
+static void thread_wait(uint64_t number)
+{
+    struct guest_whoami who;
+    seen_fpu += fpu_left();
+    if (hypercall(HC_WHOAMI, (uint64_t)&who, 0, 0) == 0)
+        seen_number[number] = who.id;
+    __atomic_fetch_add(&running, 1, __ATOMIC_RELAXED);
+    while (!stop)
+        hypercall(HC_YIELD, 0, 0, 0);
+    seen_fpu += !fpu_kept();
+    __atomic_fetch_add(&sum, (int64_t)number, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&running, -1, __ATOMIC_RELAXED);
+}
+
+/* One that has ended is counted until it is gone. */
+static int64_t thread_start(uint64_t i)
+{
+    int64_t result;
+    while ((result = thread_run(thread_wait, i, stacks[i] + sizeof(stacks[i]))) == E_NOSPC)
+        hypercall(HC_YIELD, 0, 0, 0);
+    return result;
+}
+
+static void check_threads(const struct guest_info *info)
+{
+    uint64_t code = (uint64_t)main, top = (uint64_t)stacks[0];
+    struct guest_whoami before, after;
+    hypercall(HC_WHOAMI, (uint64_t)&before, 0, 0);
+    check("a crooked stack", hypercall(HC_THREAD_START, code, top + 2056, 0), E_INVAL);
+    for (unsigned round = 0; round < 3; round++) {
+        stop = 0;
+        sum = 0;
+        for (uint64_t i = 1; i < GUEST_THREADS_MAX; i++)
+            check("a thread", thread_start(i) > 0, 1);
+        check("one thread more", thread_run(thread_wait, 0, stacks[0] + sizeof(stacks[0])),
+              E_NOSPC);
+        while (running < GUEST_THREADS_MAX - 1)
+            hypercall(HC_YIELD, 0, 0, 0);
+        for (unsigned i = 1; i < GUEST_THREADS_MAX; i++)
+            check("its guest", (int64_t)seen_number[i], info->id);
+        stop = 1;
+        while (running)
+            hypercall(HC_YIELD, 0, 0, 0);
+        check("the arguments", sum, GUEST_THREADS_MAX * (GUEST_THREADS_MAX - 1) / 2);
+    }
+    check("fpu of threads", (int64_t)seen_fpu, 0);
+    hypercall(HC_WHOAMI, (uint64_t)&after, 0, 0);
+    check("frames of threads", (int64_t)after.frames_held, (int64_t)before.frames_held);
+}
+
 int main(const struct guest_info *info)
 {
     check("fpu at the start", fpu_left(), 0);
@@ -109,6 +165,12 @@ int main(const struct guest_info *info)
     check("sleep 0", hypercall(HC_SLEEP, 0, 0, 0), 0);
     check("sleep 1 ms", hypercall(HC_SLEEP, 1000000, 0, 0), 0);
     check("yield", hypercall(HC_YIELD, 1, 2, 3), 0);
+    /* Never touched before: the kernel does it for us. The second one goes across two pages. */
+    check("write what is zero", hypercall(HC_CONSOLE_WRITE, info->mem_base + 8 * GUEST_PAGE, 1, 0),
+          1);
+    check("whoami into new memory",
+          hypercall(HC_WHOAMI, info->mem_base + 12 * GUEST_PAGE - 20, 0, 0), 0);
+    check_threads(info);
 
     say("abicheck: %u of %u promises broken", (uint64_t)broken, (uint64_t)checks);
     return (int)broken;

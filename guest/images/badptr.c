@@ -39,7 +39,19 @@ int main(const struct guest_info *info)
     else if (text_equal(what, "givetwice")) {
         result = hypercall(HC_MEM_GIVE, end - GUEST_PAGE, 1, 0);
         result = hypercall(HC_MEM_GIVE, end - GUEST_PAGE, 1, 0);
-    } else
+    } else if (text_equal(what, "threadkernel"))
+        result = hypercall(HC_THREAD_START, 0xffffffff81000000, end, 0);
+    else if (text_equal(what, "threaddata"))
+        result = hypercall(HC_THREAD_START, info->mem_base, end, 0); /* not executable */
+    else if (text_equal(what, "threadhigh"))
+        result = hypercall(HC_THREAD_START, 0x0000800000000000, end, 0); /* not canonical */
+    else if (text_equal(what, "threadstack"))
+        result = hypercall(HC_THREAD_START, (uint64_t)main, end + GUEST_PAGE, 0);
+    else if (text_equal(what, "threadnostack"))
+        result = hypercall(HC_THREAD_START, (uint64_t)main, 0, 0);
+    else if (text_equal(what, "threadcode"))
+        result = hypercall(HC_THREAD_START, (uint64_t)main, GUEST_IMAGE_BASE + 64, 0);
+    else
         say("badptr: what is secret=%s?", what);
     say("badptr: still alive, got %d", result);
     return 1;

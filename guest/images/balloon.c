@@ -20,24 +20,6 @@ static unsigned pieces;
 
 static uint64_t random_state, held, limit, leaks, got, no_memory, not_split, failed;
 
-static uint64_t random_below(uint64_t n)
-{
-    random_state = random_state * 6364136223846793005ULL + 1442695040888963407ULL;
-    return (random_state >> 33) % n;
-}
-
-/* The number at *text, which moves behind it and behind an x; `otherwise` if there is none. */
-static uint64_t argument(const char **text, uint64_t otherwise)
-{
-    uint64_t n = 0;
-    const char *p = *text;
-    while (*p >= '0' && *p <= '9')
-        n = n * 10 + (uint64_t)(*p++ - '0');
-    uint64_t value = p == *text || n == 0 ? otherwise : n;
-    *text = *p == 'x' ? p + 1 : p;
-    return value;
-}
-
 static void fill(uint64_t address, uint64_t pages)
 {
     for (uint64_t *p = (uint64_t *)address; p < (uint64_t *)(address + pages * GUEST_PAGE); p++)
@@ -47,7 +29,7 @@ static void fill(uint64_t address, uint64_t pages)
 /* False: there is no more to be had now. */
 static bool inflate(uint64_t pages_max)
 {
-    uint64_t room = limit - held, pages = 1 + random_below(pages_max);
+    uint64_t room = limit - held, pages = 1 + random_below(&random_state, pages_max);
     if (!room || pieces == PIECES_MAX)
         return false;
     pages = pages < room ? pages : room;
@@ -78,10 +60,10 @@ static void give(uint64_t address, uint64_t pages)
 /* One piece, whichever; mostly in two parts, which may have to cut a 2 MiB page. */
 static void deflate(void)
 {
-    unsigned i = (unsigned)random_below(pieces);
+    unsigned i = (unsigned)random_below(&random_state, pieces);
     struct piece p = piece[i];
     piece[i] = piece[--pieces];
-    uint64_t tail = random_below(p.pages);
+    uint64_t tail = random_below(&random_state, p.pages);
     if (tail) {
         int64_t result = hypercall(HC_MEM_GIVE, p.address + (p.pages - tail) * GUEST_PAGE, tail, 0);
         if (result == 0) {
@@ -101,8 +83,8 @@ int main(const struct guest_info *info)
     const char *text = word(info, "secret");
     struct guest_whoami who;
     text = text ? text : "";
-    uint64_t pages_max = argument(&text, 512), waves = argument(&text, 4), wave = 0;
-    random_state = argument(&text, 1);
+    uint64_t pages_max = number_word(&text, 512), waves = number_word(&text, 4), wave = 0;
+    random_state = number_word(&text, 1);
     bool for_ever = word(info, "linger") != NULL;
 
     failed += hypercall(HC_WHOAMI, (uint64_t)&who, 0, 0) != 0;

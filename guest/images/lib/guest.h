@@ -28,6 +28,18 @@ static inline int64_t hypercall(uint64_t number, uint64_t a, uint64_t b, uint64_
 /* The value of a word of the info page, "" for a bare word, NULL: not there. */
 const char *word(const struct guest_info *info, const char *key);
 
+/*
+ * Starts a thread that calls fn(arg) on the stack that ends at `top`, a multiple of 16, and ends
+ * when fn returns. Its number, or an error.
+ */
+int64_t thread_run(void (*fn)(uint64_t arg), uint64_t arg, void *top);
+
+/* A number at *text, which moves behind it and behind an x; `otherwise` if there is none, or 0. */
+uint64_t number_word(const char **text, uint64_t otherwise);
+
+/* The next of a sequence of numbers below n. */
+uint64_t random_below(uint64_t *state, uint64_t n);
+
 size_t text_length(const char *s);
 bool text_equal(const char *a, const char *b);
 

@@ -33,6 +33,33 @@ const char *word(const struct guest_info *info, const char *key)
     return NULL;
 }
 
+void thread_begin(void);
+
+int64_t thread_run(void (*fn)(uint64_t arg), uint64_t arg, void *top)
+{
+    uint64_t *begin = (uint64_t *)top - 2;
+    begin[0] = (uint64_t)fn;
+    begin[1] = arg;
+    return hypercall(HC_THREAD_START, (uint64_t)thread_begin, (uint64_t)begin, (uint64_t)begin);
+}
+
+uint64_t number_word(const char **text, uint64_t otherwise)
+{
+    uint64_t n = 0;
+    const char *p = *text;
+    while (*p >= '0' && *p <= '9')
+        n = n * 10 + (uint64_t)(*p++ - '0');
+    uint64_t value = p == *text || n == 0 ? otherwise : n;
+    *text = *p == 'x' ? p + 1 : p;
+    return value;
+}
+
+uint64_t random_below(uint64_t *state, uint64_t n)
+{
+    *state = *state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (*state >> 33) % n;
+}
+
 struct line {
     char text[201];
     size_t n;

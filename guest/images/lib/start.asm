@@ -2,6 +2,7 @@
 ; stack, a multiple of 16. Calls main(info) and exits with what it returns.
 
 HC_EXIT equ 5                           ; guest/abi.h
+HC_THREAD_EXIT equ 9
 
 extern main
 
@@ -12,6 +13,18 @@ _start:
         call main
         movsxd rdi, eax
         mov eax, HC_EXIT
+        syscall
+        ud2
+
+; Where a thread of thread_run() begins: rdi has the address of two words, which also is the top of
+; its stack: the function and its argument.
+global thread_begin
+thread_begin:
+        xor ebp, ebp
+        mov rax, [rdi]
+        mov rdi, [rdi + 8]
+        call rax
+        mov eax, HC_THREAD_EXIT
         syscall
         ud2
 
