@@ -4,6 +4,9 @@ A patch begins with one line that says what is wrong and which tests find it, ch
 
     # mistake: a clean frame is scrubbed again; killed by: blocks, corpus
 
+A mistake that only some schedules show is killed by "explore SCENARIO ...", first of all: the
+explorer has to find it, within its bound and its time, whatever else finds it, too.
+
 Each is applied to a private copy of the tree (build/mutants/), where make builds what the mistake
 touches and nothing else. The tests that the patch names run first; if they pass, all the others
 do, and the mutant has survived if those pass, too. A hunk is found by its text, not by its line
@@ -56,6 +59,9 @@ class Mutant:
             raise Wrong(f"tests/mutants/{file}: expected '# mistake: ...; killed by: ...'")
         self.mistake = m[1]
         self.killers = [killer.strip() for killer in m[2].split(",")]
+        self.by_explorer = any(killer.startswith("explore ") for killer in self.killers)
+        if self.by_explorer and not self.killers[0].startswith("explore "):
+            raise Wrong(f"tests/mutants/{file}: the explorer comes first")
         for killer in self.killers:
             if killer not in TESTS and not re.fullmatch(r"explore( \w+)+", killer):
                 raise Wrong(f"tests/mutants/{file}: no test is called '{killer}'")
@@ -94,6 +100,11 @@ class Mutant:
             here = min(places, key=lambda i: abs(i + 1 - at))
             lines[here:here + len(old)] = new
         return {path: "\n".join(lines) for path, lines in texts.items()}
+
+
+def content(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read()
 
 
 def all_mutants():
@@ -138,6 +149,8 @@ class Copy:
             for folder, folders, names in os.walk(top):
                 folders[:] = [f for f in folders if f != "__pycache__"]
                 wanted.update(os.path.relpath(os.path.join(folder, n), ROOT) for n in names)
+        makefile = content(os.path.join(ROOT, "Makefile"))
+        wanted.update(re.findall(r"^include (\S+)", makefile, re.M))  # wherever they stand
         for name in wanted:
             with open(os.path.join(ROOT, name), "rb") as f:
                 write_if_other(os.path.join(self.root, name), f.read())
@@ -191,6 +204,8 @@ def program_of(test):
 def first_reason(status, text):
     """One line of why a test did not pass."""
     for line in text.split("\n"):
+        if line.startswith("explore: "):
+            return line.split(": ", 2)[2][:110]
         if re.search(r"promise broken|^panic: |mm_check: |AddressSanitizer|runtime error|"
                      r"ThreadSanitizer|^violation|: failed: |FAILED", line):
             return re.sub(r"^\S+?:\d+: ", "", line.strip())[:110]
@@ -214,6 +229,8 @@ def kill(copy, mutant):
     copy.apply(mutant)
     rest = [t for t in TESTS if t not in mutant.killers and t != "tsan"]
     for test in mutant.killers + rest:
+        if mutant.by_explorer and not test.startswith("explore "):
+            return None  # whatever finds it elsewhere: it is the explorer's
         reason = try_test(copy, test)
         if reason:
             return test, reason
@@ -267,7 +284,9 @@ def main():
         list(pool.map(lambda test: with_copy(healthy, test), sorted(needed)))
         print(f"# {len(needed)} tests pass without a mistake, {time.monotonic() - started:.0f} s")
         list(pool.map(lambda mutant: with_copy(one, mutant), mutants))
-    print(f"# {time.monotonic() - started:.0f} s")
+    explored = [m for m in mutants if m.by_explorer]
+    print(f"# {time.monotonic() - started:.0f} s; {len(explored)} of them are about schedules, and the "
+          f"explorer finds {sum(m.file[:-6] not in survived for m in explored)} of these")
     print(f"mutants: {len(mutants) - len(survived)} killed, {len(survived)} survived")
     return 1 if survived else 0
 

@@ -75,6 +75,17 @@ const struct scenario scenario_two_scrubs = {
     .script = {take_pair, scrub_once, scrub_once},
 };
 
+/* Only 8 and 9 are a pair: neither 513 nor 514 can help who wants one. */
+const struct scenario scenario_behind_gate = {
+    .name = "behind_gate",
+    .about = "a scrubber has seen the gate open and claims when it is shut (rule 6)",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 10, 0}, {513, 516, 0}},
+    .role = {"taker of a pair", "idle scrub", "idle scrub"},
+    .script = {take_pair, scrub_once, scrub_once},
+};
+
 /* ---- merging ---- */
 
 static void merge_setup(void)

@@ -110,6 +110,7 @@ static bool eager(void)
 /* ---- taking ---- */
 
 static unsigned nr_retires;
+enum { TAKE_CARRYING = 1 << 7 }; /* of this file: mm_take_carrying() */
 
 /* Nobody else can go on while this one thread spins for what is below it on its own stack. */
 static bool could_hang(unsigned order, unsigned node)
@@ -141,11 +142,45 @@ static void check_preference(pfn_t pfn, unsigned order, bool clean, unsigned nod
     oracle_mark_away(AWAY_CLAIMS | AWAY_STORES, false);
 }
 
+/*
+ * Frames with their flags, and whoever maps some of them scrubs those. Between them others go on;
+ * the oracle has them held only when all this is over, as with a take that clears.
+ */
+static pfn_t take_carrying(unsigned order, unsigned flags, unsigned node, u64 *cleared)
+{
+    struct map512 dirt;
+    enum mm_carry carry = mm_carry();
+    pfn_t pfn = mm_take_carrying(order, flags, node, &dirt, cleared);
+    if (carry == CARRY_NONE || pfn == PFN_NONE) {
+        FUZZ_CHECK(map512_empty(&dirt), "dirt is carried and should not be");
+        return pfn;
+    }
+    FUZZ_CHECK(order <= ORDER_PAGEBLOCK, "order %u: more than a map of flags can say", order);
+    for (pfn_t p = pfn; p < pfn + (1ULL << order); p++) {
+        FUZZ_CHECK(map512_test(&dirt, (unsigned)(p % 512)) == !!(frames[p] & F_DIRTY),
+                   "P6: pfn 0x%llx is 0x%x", (unsigned long long)p, frames[p]);
+        map512_clear(&dirt, (unsigned)(p % 512));
+    }
+    FUZZ_CHECK(map512_empty(&dirt), "flags of other frames");
+    unsigned part = input_byte();
+    for (pfn_t p = pfn; p < pfn + (1ULL << order); p += 1ULL << MIN(order, part % 16)) {
+        unsigned run = 1u << MIN(order, part % 16), n = 0;
+        while (n < run && (frames[p + n] & F_DIRTY))
+            n++;
+        if (n == run && p * (part | 1) % 3)
+            mm_scrub_carried(p, run);
+    }
+    *cleared = open_call[depth - 1].clears;
+    return pfn;
+}
+
 static bool take(unsigned order, unsigned flags, unsigned node)
 {
     struct open_call *me = &open_call[depth - 1];
     unsigned allowed = flags & TAKE_THIS_NODE ? node : NODE_ANY;
-    bool valid = order <= ORDER_MAX && node < nr_nodes, quiet = !calls_open(CALL_CLEARING_TAKE);
+    bool carrying = flags & TAKE_CARRYING, carried = carrying && mm_carry() != CARRY_NONE;
+    unsigned most = carried ? ORDER_PAGEBLOCK : ORDER_MAX;
+    bool valid = order <= most && node < nr_nodes, quiet = !calls_open(CALL_CLEARING_TAKE);
     u64 cleared = 0;
     if (nr_held >= HELD_MAX - 600 || (valid && could_hang(order, allowed)))
         return false;
@@ -158,7 +193,11 @@ static bool take(unsigned order, unsigned flags, unsigned node)
     bool alone = me->nest_after == 0;
     unsigned retires_before = nr_retires;
     pfn_t pfn = PFN_NONE;
-    if (order % 8 == 7) { /* the call that does not say */
+    flags &= ~(unsigned)TAKE_CARRYING;
+    if (carrying) {
+        pfn = take_carrying(order, flags, node, &cleared);
+        flags = carried ? flags & ~(unsigned)TAKE_CLEAN : flags | TAKE_CLEAN;
+    } else if (order % 8 == 7) { /* the call that does not say */
         pfn = mm_take(order, flags, node);
         cleared = me->clears;
     } else {
@@ -174,9 +213,9 @@ static bool take(unsigned order, unsigned flags, unsigned node)
         return false;
     }
     FUZZ_CHECK(valid && (!(flags & TAKE_THIS_NODE) || zone_of(pfn)->node == node), "the node");
-    FUZZ_CHECK((flags & TAKE_CLEAN) || me->clears == 0, "nobody asked for zeroes");
+    FUZZ_CHECK((flags & TAKE_CLEAN) || carried || me->clears == 0, "nobody asked for zeroes");
     oracle_taken(pfn, order, flags & TAKE_CLEAN, nr_retires != retires_before);
-    if (quiet && alone && !me->spun)
+    if (quiet && alone && !me->spun && !carried)
         check_preference(pfn, order, flags & TAKE_CLEAN, node);
     hold(pfn, order);
     return true;
@@ -191,7 +230,7 @@ static void op_take(void)
         order = c >> 3;
     unsigned node = (c & 7) == 7 ? nr_nodes : c % nr_nodes;
     be_thread();
-    take(order, b >> 4 & 3, node);
+    take(order, (b >> 4 & 3) | (b >> 6 == 3 ? TAKE_CARRYING : 0), node);
 }
 
 /* Until it fails, or so many times. */
@@ -481,7 +520,8 @@ static void op_aged(void)
                    me->clears);
         FUZZ_CHECK(p.age_ms ? ns <= mm_aged_sleep_ms(p.age_ms) * 1000000ULL : ns == ~0ULL, "%llu",
                    (unsigned long long)ns);
-        if (ns == 0 || !mm_scrub_enabled() || p.age_ms == 0 || depth > 1)
+        if (ns == 0 || !mm_scrub_enabled() || !mm_strategy_scrubs_free() || p.age_ms == 0 ||
+            depth > 1)
             continue;
         struct mm_zone_info i;
         mm_node_info(node, &i);
@@ -559,12 +599,19 @@ static void op_policy(void)
 
 static void op_strategy(void)
 {
-    static const char *const names[] = {"claim", "eager", "claim", "none"};
-    unsigned n = input_below(4);
+    static const char *const names[] = {"claim", "eager", "onmap",    "none",
+                                        "claim", "eager", "readonly", "none"};
+    unsigned n = input_below(8);
     if (depth > 1) /* a free that is open asks more than once which one is in force */
         return;
-    FUZZ_CHECK(mm_strategy_set(names[n]) == (n == 3 ? E_NOENT : 0), "%s", names[n]);
-    FUZZ_CHECK(n == 3 || strcmp(mm_strategy_name(), names[n]) == 0, "%s", names[n]);
+    FUZZ_CHECK(mm_strategy_set(names[n]) == (n % 4 == 3 ? E_NOENT : 0), "%s", names[n]);
+    FUZZ_CHECK(n % 4 == 3 || strcmp(mm_strategy_name(), names[n]) == 0, "%s", names[n]);
+    FUZZ_CHECK((mm_strategy_warning() != NULL) == (strcmp(mm_strategy_name(), "readonly") == 0),
+               "%s warns", mm_strategy_name());
+    bool named = false;
+    for (unsigned i = 0; mm_strategy_nth(i); i++)
+        named = named || strcmp(mm_strategy_nth(i), mm_strategy_name()) == 0;
+    FUZZ_CHECK(named, "%s is not in the list", mm_strategy_name());
 }
 
 static void op_enable(void)
@@ -809,6 +856,7 @@ static void wind_up(void)
     struct open_call *me = &open_call[depth++];
     *me = (struct open_call){.cpu = 0};
     mm_policy_set(&none);
+    mm_strategy_set("claim");
     mm_scrub_enable(true);
     for (cpu = 0; cpu < nr_cpus; cpu++) {
         port_be_cpu(cpu);

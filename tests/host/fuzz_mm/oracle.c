@@ -26,7 +26,7 @@ static u32 clock_ms(void)
 static u64 info_clears(const struct mm_zone_info *i)
 {
     return i->scrubbed_idle_local + i->scrubbed_idle_remote + i->scrubbed_takers_local +
-           i->scrubbed_takers_remote + i->scrubbed_aged;
+           i->scrubbed_takers_remote + i->scrubbed_aged + i->scrubbed_at_map;
 }
 
 static void cpu_sums(struct mm_cpu_info *sum)
@@ -59,6 +59,15 @@ static void check_nodes(void)
     }
 }
 
+static void check_names(void)
+{
+    bool named = false;
+    FUZZ_CHECK(mm_backend_set("none") == E_NOENT && mm_backend_set("limpid") == 0, "a backend");
+    for (unsigned i = 0; mm_backend_nth(i); i++)
+        named = named || strcmp(mm_backend_nth(i), mm_backend_name()) == 0;
+    FUZZ_CHECK(named && strcmp(mm_backend_name(), "limpid") == 0, "%s", mm_backend_name());
+}
+
 /* Marks what the zone manages of one range, all but the metadata at an end; how many frames. */
 static u64 note_piece(const struct mm_zone_info *z, pfn_t start, pfn_t end)
 {
@@ -85,6 +94,7 @@ void oracle_begin(void)
         in_ranges += machine.range[n].end - machine.range[n].start;
     real = in_ranges <= 2048;
     check_nodes();
+    check_names();
     for (unsigned n = 0; n < mm_nr_zones(); n++) {
         struct mm_zone_info z;
         u64 given = 0, managed = 0, gibs;
@@ -352,7 +362,7 @@ void oracle_check_bells(void)
 {
     struct mm_policy p;
     mm_policy_get(&p);
-    if (!mm_scrub_enabled() || p.rate_mib || p.scrubbers)
+    if (!mm_scrub_enabled() || !mm_strategy_scrubs_free() || p.rate_mib || p.scrubbers)
         return;
     for (unsigned n = 0; n < mm_nr_zones(); n++) {
         const struct zone *z = &mm_zones[n];
