@@ -11,18 +11,22 @@
 
 /*
  * A clean block, the only free memory of the node, of which one frame gets dirty: how many of its
- * pageblocks can still be had without a clear? *blocks: of how many. False: it never was clean.
+ * pageblocks can still be had without a clear, of how many, and how many of the clean frames are
+ * not known to be clean any more? False: the block never was clean.
  */
-static bool speck(unsigned node, u64 *served, u64 *blocks)
+struct speck {
+    u64 served, blocks, spoilt;
+};
+static bool speck(unsigned node, struct speck *s)
 {
     enum { ORDER = 14 };
+    struct mm_costs before, after;
     struct ballast rest;
     struct pile taken = PILE_EMPTY;
     pfn_t block = mm_take(ORDER, TAKE_ANY | TAKE_THIS_NODE, node);
     bool clean = false;
 
-    *served = 0;
-    *blocks = 1ULL << (ORDER - ORDER_PAGEBLOCK);
+    *s = (struct speck){.blocks = 1ULL << (ORDER - ORDER_PAGEBLOCK)};
     if (block == PFN_NONE)
         return false;
     ballast_take(&rest, node, 0);
@@ -31,19 +35,22 @@ static bool speck(unsigned node, u64 *served, u64 *blocks)
     if (measure_settle(node, 100 * NS_PER_MS) == 0) {
         clean = true;
         mm_scrub_enable(false);
+        mm_costs_get(&before);
         pfn_t one = mm_take(0, TAKE_ANY | TAKE_THIS_NODE, node);
         if (one != PFN_NONE) {
             measure_soil(one, 0);
             mm_free(one, 0);
         }
         thread_sleep(2 * NS_PER_MS); /* the idle loop gives back what the CPU had at hand */
-        for (u64 i = 0; i < *blocks; i++) {
+        mm_costs_get(&after);
+        s->spoilt = after.spoilt - MIN(before.spoilt, after.spoilt);
+        for (u64 i = 0; i < s->blocks; i++) {
             u64 cleared = 0;
             pfn_t pfn =
                 mm_take_counted(ORDER_PAGEBLOCK, TAKE_CLEAN | TAKE_THIS_NODE, node, &cleared);
             if (pfn == PFN_NONE)
                 break;
-            *served += cleared == 0;
+            s->served += cleared == 0;
             *(pfn_t *)frame_va(pfn) = taken.first;
             taken.first = pfn;
         }
@@ -57,7 +64,7 @@ static bool speck(unsigned node, u64 *served, u64 *blocks)
 /* Dirt made and scrubbed and taken, over and over: how many clears hit what was clean? */
 static u64 cleared_again(unsigned node, u64 *clears)
 {
-    enum { ROUNDS = 6 };
+    enum { ROUNDS = 12 };
     struct ballast all;
     struct counts before, after;
 
@@ -71,13 +78,14 @@ static u64 cleared_again(unsigned node, u64 *clears)
     counts_take(&before);
     mm_scrub_enable(true);
     for (unsigned round = 0; round < ROUNDS; round++) {
-        static const unsigned order[ROUNDS] = {9, 0, 13, 5, 9, 12};
+        static const unsigned orders[] = {9, 0, 13, 5};
+        unsigned order = orders[round % ARRAY_SIZE(orders)];
         struct pile pile = PILE_EMPTY;
-        u64 many = order[round] < 9 ? 512 : 1ULL << (14 - order[round]);
-        thread_sleep(round * NS_PER_MS);
-        pile_take(&pile, order[round], TAKE_CLEAN, node, many);
-        pile_soil(&pile, order[round]);
-        pile_free(&pile, order[round]);
+        u64 many = order < 9 ? 512 : 1ULL << (14 - order);
+        thread_sleep(round % 3 * NS_PER_MS); /* taken while it is dirty, in mid-scrub, clean */
+        pile_take(&pile, order, TAKE_CLEAN, node, many);
+        pile_soil(&pile, order);
+        pile_free(&pile, order);
     }
     measure_settle(node, 100 * NS_PER_MS);
     counts_since(&before, &after);
@@ -89,15 +97,16 @@ static u64 cleared_again(unsigned node, u64 *clears)
 void promise_cleanliness(struct promise_result *r)
 {
     unsigned node = measure_node();
-    u64 served, blocks, clears;
+    struct speck s;
+    u64 clears;
 
     measure_settle(MM_ALL_NODES, 100 * NS_PER_MS);
     u64 again = cleared_again(node, &clears);
-    if (speck(node, &served, &blocks))
-        promise_say(r, served + 1 >= blocks && again == 0,
-                    "one dirty frame in a clean block: %lu of its %lu pageblocks served without a "
-                    "clear; %lu of %lu clears hit clean frames",
-                    served, blocks, again, clears);
+    if (speck(node, &s))
+        promise_say(r, s.served + 1 >= s.blocks && s.spoilt == 0 && again == 0,
+                    "one dirty frame in a clean block: %lu of %lu pageblocks served without a "
+                    "clear, %lu frames spoilt; %lu of %lu clears hit clean frames",
+                    s.served, s.blocks, s.spoilt, again, clears);
     else if (again)
         promise_say(r, false, "%lu of %lu clears hit clean frames", again, clears);
     else
