@@ -61,32 +61,51 @@ static bool speck(unsigned node, struct speck *s)
     return clean;
 }
 
-/* Dirt made and scrubbed and taken, over and over: how many clears hit what was clean? */
+/* Until idle CPUs are at the dirt that was just made, or plainly are not. */
+static void wait_for_scrubbers(void)
+{
+    struct counts before, now;
+    counts_take(&before);
+    for (u64 end = time_ns() + 3 * NS_PER_MS; time_ns() < end;) {
+        counts_since(&before, &now);
+        if (now.clears > 64)
+            break;
+    }
+}
+
+/*
+ * Dirt made and scrubbed and taken, over and over: how many clears hit what was clean? One block is
+ * all that is free, so that who takes it takes it while it is dirty, in mid-scrub, and clean.
+ */
 static u64 cleared_again(unsigned node, u64 *clears)
 {
-    enum { ROUNDS = 12 };
+    enum { ROUNDS = 24, ORDER = 13 };
     struct ballast all;
     struct counts before, after;
+    pfn_t block = mm_take(ORDER, TAKE_ANY | TAKE_THIS_NODE, node);
 
-    /* All of it soiled once, so that whatever is zero from here on has been cleared. */
-    mm_scrub_enable(false);
-    ballast_take(&all, node, nr_nodes > 1 ? 0 : 256);
+    /* All of it soiled, so that whatever is zero from here on has been cleared. */
+    ballast_take(&all, node, nr_nodes > 1 ? 0 : 2048);
     for (unsigned order = 0; order <= ORDER_MAX; order++)
         pile_soil(&all.of[order], order);
-    ballast_free(&all);
     clear_watch(true);
     counts_take(&before);
-    mm_scrub_enable(true);
-    for (unsigned round = 0; round < ROUNDS; round++) {
-        static const unsigned orders[] = {9, 0, 13, 5};
-        unsigned order = orders[round % ARRAY_SIZE(orders)];
-        struct pile pile = PILE_EMPTY;
-        u64 many = order < 9 ? 512 : 1ULL << (14 - order);
-        thread_sleep(round % 3 * NS_PER_MS); /* taken while it is dirty, in mid-scrub, clean */
-        pile_take(&pile, order, TAKE_CLEAN, node, many);
-        pile_soil(&pile, order);
-        pile_free(&pile, order);
+    for (unsigned round = 0; round < ROUNDS && block != PFN_NONE; round++) {
+        measure_soil(block, ORDER);
+        mm_free(block, ORDER);
+        if (round % 4)
+            wait_for_scrubbers();
+        if (round % 4 == 3)
+            measure_settle(node, 20 * NS_PER_MS);
+        do {
+            block = mm_take(ORDER, TAKE_CLEAN | TAKE_THIS_NODE, node);
+        } while (block == PFN_NONE && measure_free(node) >= 1ULL << ORDER);
     }
+    if (block != PFN_NONE) {
+        measure_soil(block, ORDER);
+        mm_free(block, ORDER);
+    }
+    ballast_free(&all);
     measure_settle(node, 100 * NS_PER_MS);
     counts_since(&before, &after);
     clear_watch(false);
