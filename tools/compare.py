@@ -31,8 +31,6 @@ SCENARIOS = ("destroy", "create_now", "create_idle", "churn", "one_busy", "all_b
              "speck", "balloon")
 JOBS = min(2, os.cpu_count() or 1)  # of boots that only count; what is timed runs alone
 PROMISE_LIMIT, WORK_LIMIT = 120, 180  # seconds for one boot
-BOOTS_MAX = 8  # that may die of one promise while another is tested
-ALONE = {"walk": ("P2",)}  # what needs other CPUs; the rest is tested with one
 QUICK = ("claim", "eager", "batch")
 # What the explorer looks for: (promise, its program's words). The schedule is the evidence.
 SCHEDULES = {}
@@ -81,8 +79,8 @@ def read_expected(path=EXPECTED):
 
 
 # ---- boots -----------------------------------------------------------------------------------------
-def promise_machine(cpus=4):
-    return Machine(cpus=cpus, nodes=2, mem=768, firmware="pvh")
+def promise_machine():
+    return Machine(cpus=4, nodes=2, mem=768, firmware="pvh")
 
 
 def work_machine():
@@ -116,47 +114,29 @@ def check_strategy(strategy, rows, text):
 
 
 def run_promises(strategy, elf=STEPS_ELF):
-    """{promise: (observed, evidence)}. A boot that dies has answered for the promise that its panic
-    names, or else for the one it was at; what is left gets another boot. `walk` dies within
-    seconds of what it does to P2, so all else is looked at with one CPU, where nobody races."""
-    cells = {}
-    if strategy.name in ALONE:
-        cells = promise_boots(strategy, ALONE[strategy.name], elf, 4, f"promise-{strategy.name}-4cpu")
-        others = [p for p in PROMISES if p not in ALONE[strategy.name]]
-        cells.update(promise_boots(strategy, others, elf, 1, f"promise-{strategy.name}"))
-        return cells
-    return promise_boots(strategy, PROMISES, elf, 4, f"promise-{strategy.name}")
-
-
-def promise_boots(strategy, promises, elf, cpus, name):
-    cells, left, boots = {}, list(promises), 0
+    """{promise: (observed, evidence)}. A boot that dies has answered for the promise it was at; the
+    others get another boot."""
+    cells, left, boots = {}, list(PROMISES), 0
     while left:
-        machine = promise_machine(cpus)
+        machine = promise_machine()
         if elf:
             machine.elf = elf
         machine.words = words_of(strategy, "; ".join(f"promise {p}" for p in left))
+        name = f"promise-{strategy.name}" + (f"-{boots}" if boots else "")
         boots += 1
-        ending, sentence, text, _ = boot(machine, f"{name}-{boots}", PROMISE_LIMIT)
+        ending, sentence, text, _ = boot(machine, name, PROMISE_LIMIT)
         rows = lines.read("promise", text)
         check_strategy(strategy, rows, text)
         for row in rows:
-            # What a panic has told before is worse than what a test sees when none comes.
-            cells.setdefault(row["promise"], (row["observed"], with_prober(row, text)))
+            cells[row["promise"]] = row["observed"], with_prober(row, text)
             left.remove(row["promise"])
-        if ending == "pass" and left:
-            raise Unproven(f"{name}-{boots}: no line for {', '.join(left)}")
-        if ending == "pass":
-            break
-        begun = re.findall(r"^promise (P\d), ", text, re.M)
-        died = how_it_died(ending, sentence, text)
-        if not left or not begun or begun[-1] != left[0]:
-            raise Unproven(f"{name}-{boots}: {died}")
-        blamed = re.match(r"panic: (P\d) ", died)
-        if blamed and boots < BOOTS_MAX:
-            cells[blamed[1]] = "BROKEN", died
-            left = [p for p in left if p != blamed[1]]
-        else:
-            cells[left.pop(0)] = "BROKEN", died
+        if ending != "pass":
+            begun = re.findall(r"^promise (P\d), ", text, re.M)
+            if not left or not begun or begun[-1] != left[0]:
+                raise Unproven(f"{name}: {how_it_died(ending, sentence, text)}")
+            cells[left.pop(0)] = "BROKEN", how_it_died(ending, sentence, text)
+        elif left:
+            raise Unproven(f"{name}: no line for {', '.join(left)}")
     return cells
 
 

@@ -73,7 +73,6 @@ void work_speck(struct work *w)
     unsigned order = ORDER_GIGABLOCK;
     struct pile taken = PILE_EMPTY;
     bool was_on = mm_scrub_enabled();
-    struct mm_costs before, after;
     u64 served = 0, took;
     pfn_t block = lone_take(w, &order);
 
@@ -87,14 +86,12 @@ void work_speck(struct work *w)
                measure_clean_within(w->node, 0, 2 * NS_PER_S, &took) * (FRAME_SIZE / KIB), "KiB");
     work_us("clean_after", took);
     mm_scrub_enable(false);
-    mm_costs_get(&before);
     pfn_t one = mm_take(0, TAKE_ANY | TAKE_THIS_NODE, w->node);
     if (one != PFN_NONE) {
         measure_soil(one, 0);
         mm_free(one, 0);
     }
     thread_sleep(2 * NS_PER_MS); /* the idle loop gives back what the CPU had at hand */
-    mm_costs_get(&after);
     u64 began = time_ns(), blocks = 1ULL << (order - ORDER_PAGEBLOCK);
     for (u64 i = 0; i < blocks; i++) {
         u64 cleared = 0, asked = time_ns();
@@ -110,7 +107,6 @@ void work_speck(struct work *w)
     work_us("create", time_ns() - began);
     work_value("order", order, "order");
     work_value("served_clean", served, "blocks");
-    work_value("spoilt", kib(after.spoilt - MIN(before.spoilt, after.spoilt)), "KiB");
     work_value("blocks", blocks, "blocks");
     pile_soil(&taken, ORDER_PAGEBLOCK);
     pile_free(&taken, ORDER_PAGEBLOCK);
