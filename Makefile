@@ -193,9 +193,12 @@ ASFLAGS := -f elf64 -g -F dwarf -I./ -Iarch/x86_64/ $(if $(WERROR),-Werror)
 # No libgcc: its functions use the red zone, which an interrupt in the kernel would overwrite.
 LDFLAGS := -m elf_x86_64 -static -nostdlib --build-id=none -z max-page-size=4096 -z noexecstack
 
+# The textbook allocator in its plain form is only measured and tested on the host.
+TEXTBOOK   := mm/classic/classic.c mm/classic/classic_pcp.c
+CLASSIC_MM := $(filter-out $(TEXTBOOK),$(wildcard mm/classic/*.c mm/classic/strategy/*.c))
 SOURCES := $(wildcard $(addsuffix /*.c,lib arch/x86_64 mm mm/strategy sched guest kernel \
              kernel/bench kernel/work kernel/promise tests)) \
-           $(wildcard arch/x86_64/*.asm)
+           $(CLASSIC_MM) $(wildcard arch/x86_64/*.asm)
 OBJECTS := $(patsubst %,$(B)/kernel/%.o,$(SOURCES))
 
 # Objects of sources that are gone must not stay in the image, and other flags are other objects:
@@ -254,7 +257,7 @@ HOST_CFLAGS := -std=gnu11 -O1 -g -pthread -fsanitize=address,undefined -fno-sani
 LIB_PARTS := acpi memmap multiboot2 pvh cpio elf64 words errors map512 printf
 LIB_HOST  := $(patsubst %,$(B)/host/lib/%.o,$(wildcard $(LIB_PARTS:%=lib/%.c)))
 LIB_TESTS := $(patsubst tests/host/lib/%.c,$(B)/host/lib/%,$(wildcard tests/host/lib/test_*.c))
-MM_SOURCES := $(wildcard mm/*.c mm/strategy/*.c) lib/map512.c lib/errors.c \
+MM_SOURCES := $(wildcard mm/*.c mm/strategy/*.c) $(CLASSIC_MM) lib/map512.c lib/errors.c \
               $(wildcard tests/host/port/*.c)
 MM_HOST   := $(patsubst %,$(B)/host/mm/%.o,$(MM_SOURCES))
 MM_TESTS  := $(patsubst tests/host/mm/%.c,$(B)/host/mm/%,$(wildcard tests/host/mm/test_*.c))

@@ -60,12 +60,15 @@ static void take_once(struct accounting *a)
     a->records = sched_frames_held();
 
     cpus_add(&a->cpus);
+    /* Between the looks at the CPUs: what was counted before it, the zones have counted too. */
+    bool at_work = mm_scrub_at_work();
     mm_node_info(MM_ALL_NODES, &a->all);
 
     struct accounting again = {0};
     guests_frames(&again.guests, &again.guest_own);
     cpus_add(&again.cpus);
-    a->steady = a->all.in_flight == 0 && memcmp(&a->cpus, &again.cpus, sizeof(a->cpus)) == 0 &&
+    a->steady = a->all.in_flight == 0 && !at_work &&
+                memcmp(&a->cpus, &again.cpus, sizeof(a->cpus)) == 0 &&
                 a->cpu_scrubbed == cpus_scrubbed() && a->guests == again.guests &&
                 a->guest_own == again.guest_own && a->stacks == kstack_frames_held() &&
                 a->records == sched_frames_held();

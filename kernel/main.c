@@ -109,6 +109,9 @@ static void boot_mm(void)
         for (unsigned to = 0; to < nr_nodes; to++)
             distance[from * nr_nodes + to] = topology.distance[from][to];
     boot_backend();
+    if (cfg.zone_gib && strcmp(mm_backend_name(), "limpid") != 0)
+        log_line("command line: zone= means nothing to alloc=%s: it has one heap a node",
+                 mm_backend_name());
     int error = mm_init(&cfg);
     if (error)
         panic("mm_init: %s", error_text(error));

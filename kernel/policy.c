@@ -42,6 +42,15 @@ static int scrubbers_word(struct mm_policy *p, const char *value)
     return 0;
 }
 
+static int batch_word(struct mm_policy *p, const char *value)
+{
+    u64 n;
+    if (parse_number(value, &n) != 0 || n < 1 || n > ORDER_MAX)
+        return E_INVAL;
+    p->batch = (u32)n;
+    return 0;
+}
+
 static const struct {
     const char *key;
     int (*set)(struct mm_policy *p, const char *value);
@@ -49,6 +58,7 @@ static const struct {
 } policy_words[] = {
     {"age", age_word, "a time from 1ms to 24h such as 10s, or off"},
     {"rate", rate_word, "MiB a second from 1M to 1T such as 200M, or off"},
+    {"batch", batch_word, "an order from 1 to 18"},
     {"scrubbers", scrubbers_word, "a number of CPUs from 1 to 256, or off"},
 };
 
@@ -78,7 +88,7 @@ u64 policy_bound_ms(unsigned node)
     struct sched_stats cpu;
 
     mm_policy_get(&p);
-    if (p.age_ms == 0 || !mm_strategy_scrubs_free())
+    if (p.age_ms == 0 || !mm_has_age_bound() || !mm_strategy_scrubs_free())
         return 0;
     mm_node_info(node, &info);
     sched_cpu_stats(aged_cpu(node), &cpu);
@@ -121,6 +131,10 @@ void policy_say(void)
         log_line("rate limit: %u MiB/s a node", p.rate_mib);
     if (p.scrubbers)
         log_line("scrubbers: at most %u CPUs a node", p.scrubbers);
+    if (!mm_has_age_bound()) {
+        log_line("age bound: none; allocator %s has no such thing", mm_backend_name());
+        return;
+    }
     if (p.age_ms == 0 || !mm_strategy_scrubs_free()) {
         log_line("age bound: none%s",
                  p.age_ms ? "; under this strategy nobody scrubs free memory" : "");

@@ -7,7 +7,7 @@
 #include "lib/words.h"
 #include "mm/mm.h"
 
-#define POLICY_KEYS "age rate scrubbers"
+#define POLICY_KEYS "age rate scrubbers batch"
 
 /*
  * Puts the word (age=10s, rate=200M, scrubbers=2, each also =off) into `policy`. 0; E_NOENT: not

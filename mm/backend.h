@@ -3,7 +3,7 @@
  * (`alloc=NAME`). A call costs one indirect jump that is always the same one, so it is predicted.
  *
  *   limpid    maps of bits, claims: mm/zone.h                     the default
- *   classic   records and lists, as in books: mm/classic/classic.h
+ *   classic   records and lists, as in books: mm/classic/heap.h
  *
  * Neither backend knows of the other. A strategy belongs to one backend; the door knows the
  * strategies by what their backend says. Common to both, and not in here: the nodes' order, the
@@ -33,6 +33,8 @@ struct backend {
     void (*stores_flush)(void);
     void (*bell_pass_on)(void);
     u64 (*aged_step)(unsigned node);
+    bool no_age_bound;           /* (c) aged_step() does nothing */
+    bool (*scrub_at_work)(void); /* NULL: what is at work is in flight, and shows there */
 
     /* Its strategies by number, NULL past the last; the one in force; E_NOENT if not its own. */
     const char *(*strategy_nth)(unsigned i);
@@ -47,10 +49,12 @@ struct backend {
     unsigned (*nr_zones)(void);
     void (*zone_info)(unsigned zone, struct mm_zone_info *out);
     void (*cpu_info)(unsigned cpu, struct mm_cpu_info *out);
+    void (*costs)(struct mm_costs *out, bool reset); /* reset: the maxima begin anew */
     unsigned (*check)(bool contents, void (*say)(const char *line));
 };
 
-extern const struct backend backend_limpid; /* mm/limpid.c */
+extern const struct backend backend_limpid;  /* mm/limpid.c */
+extern const struct backend backend_classic; /* mm/classic/backend.c */
 
 extern const struct backend *mm_backend; /* (c) after mm_init(); mm/mm.c */
 

@@ -85,3 +85,23 @@ void limpid_zone_info(unsigned zone, struct mm_zone_info *out)
     out->oldest_scrubbed_ms = z->oldest_scrubbed_ms;
     spin_unlock(&z->lock);
 }
+
+void limpid_costs(struct mm_costs *out, bool reset)
+{
+    *out = (struct mm_costs){0};
+    for (unsigned n = 0; n < mm_zone_count; n++) {
+        struct zone *z = &mm_zones[n];
+        spin_lock(&z->lock);
+        out->cleared += z->scrubbed_idle_local + z->scrubbed_idle_remote + z->scrubbed_aged +
+                        load_relaxed(&z->scrubbed_takers_local) +
+                        load_relaxed(&z->scrubbed_takers_remote) +
+                        load_relaxed(&z->scrubbed_at_free);
+        out->waits += z->waits;
+        out->clears_waited += z->waits; /* one each at most (P4); a wait for two zones is two */
+        out->max_clears_waited = MAX(out->max_clears_waited, z->max_clears_waited);
+        out->detained += z->in_flight;
+        if (reset)
+            z->max_clears_waited = 0;
+        spin_unlock(&z->lock);
+    }
+}

@@ -27,5 +27,6 @@ const struct backend backend_limpid = {
     .nr_zones = limpid_nr_zones,
     .zone_info = limpid_zone_info,
     .cpu_info = limpid_cpu_info,
+    .costs = limpid_costs,
     .check = limpid_check,
 };

@@ -31,6 +31,7 @@ const char *limpid_strategy_nth(unsigned i);
 unsigned limpid_nr_zones(void); /* info.c */
 void limpid_zone_info(unsigned zone, struct mm_zone_info *out);
 void limpid_cpu_info(unsigned cpu, struct mm_cpu_info *out);
+void limpid_costs(struct mm_costs *out, bool reset);
 unsigned limpid_check(bool contents, void (*say)(const char *line)); /* check.c */
 
 #endif

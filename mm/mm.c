@@ -10,7 +10,7 @@
 #include "mm/nodes.h"
 #include "mm/policy.h"
 
-static const struct backend *const backends[] = {&backend_limpid};
+static const struct backend *const backends[] = {&backend_limpid, &backend_classic};
 const struct backend *mm_backend = &backend_limpid;
 
 static bool scrub_on = true; /* (a) idle CPUs scrub */
@@ -181,6 +181,16 @@ void mm_bell_pass_on(void)
     mm_backend->bell_pass_on();
 }
 
+bool mm_has_age_bound(void)
+{
+    return !mm_backend->no_age_bound;
+}
+
+bool mm_scrub_at_work(void)
+{
+    return mm_backend->scrub_at_work && mm_backend->scrub_at_work();
+}
+
 u64 mm_aged_step(unsigned node)
 {
     return mm_backend->aged_step(node);
@@ -201,6 +211,17 @@ void mm_zone_info(unsigned zone, struct mm_zone_info *out)
 void mm_cpu_info(unsigned cpu, struct mm_cpu_info *out)
 {
     mm_backend->cpu_info(cpu, out);
+}
+
+void mm_costs_get(struct mm_costs *out)
+{
+    mm_backend->costs(out, false);
+}
+
+void mm_costs_reset(void)
+{
+    struct mm_costs unused;
+    mm_backend->costs(&unused, true);
 }
 
 unsigned mm_check(bool contents, void (*say)(const char *line))

@@ -160,6 +160,7 @@ struct mm_policy {
     u32 age_ms;    /* dirt older than this is scrubbed even if nobody is idle; 0: no bound */
     u32 rate_mib;  /* MiB/s of one node that idle CPUs may scrub; 0: no limit */
     u32 scrubbers; /* CPUs that may scrub one node at a time; 0: no limit */
+    u32 batch;     /* the order of what the strategy `batch` takes aside at a time; 0: its own */
 };
 
 #define MM_AGE_MS_MAX   (24u * 3600 * 1000)
@@ -232,6 +233,35 @@ void mm_zone_info(unsigned zone, struct mm_zone_info *out);
 /* The sums over all zones of a node; MM_ALL_NODES: over all. start and end are 0. */
 #define MM_ALL_NODES (~0u)
 void mm_node_info(unsigned node, struct mm_zone_info *out);
+
+/*
+ * What a strategy costs others, over all zones, since boot; the maxima since mm_costs_reset().
+ * Counted, not timed. Steps under a lock are counted by classic alone: records and list nodes
+ * touched, a clear is 512 (what limpid does under a lock is counted by `make bench-host`).
+ */
+struct mm_costs {
+    u64 cleared;           /* frames, by whomever: idle CPUs, aged steps, takers, at free */
+    u64 cleared_twice;     /* frames that another cleared at the same time */
+    u64 waits;             /* times that somebody waited for others' clears */
+    u64 clears_waited;     /* such clears, in all */
+    u64 max_clears_waited; /* by one request */
+    u64 max_hold_steps;    /* the longest that a lock was held */
+    u64 failed;            /* takes that failed (classic) */
+    u64 failed_detained;   /* of them: a block that would have served was kept off by a scrubber */
+    u64 detained;          /* frames now */
+    u64 spoilt;            /* free clean frames now that nobody can have as clean without a look at
+                              each, for a dirty one was before them in their block */
+};
+void mm_costs_get(struct mm_costs *out);
+void mm_costs_reset(void);
+
+/* False: this backend never scrubs dirt because of its age, whatever the policy says. */
+bool mm_has_age_bound(void);
+/*
+ * A scrub step is at work whose frames are not in flight, so that CPUs have counted what zones
+ * have not. Always false on limpid. Any context.
+ */
+bool mm_scrub_at_work(void);
 
 struct mm_cpu_info { /* frames; all but the stored ones since boot */
     u64 scrubbed_idle_local, scrubbed_idle_remote, scrubbed_aged;

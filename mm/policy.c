@@ -27,15 +27,18 @@ void mm_policy_get(struct mm_policy *out)
     out->age_ms = load_relaxed(&policy.age_ms);
     out->rate_mib = load_relaxed(&policy.rate_mib);
     out->scrubbers = load_relaxed(&policy.scrubbers);
+    out->batch = load_relaxed(&policy.batch);
 }
 
 int mm_policy_set(const struct mm_policy *p)
 {
-    if (p->age_ms > MM_AGE_MS_MAX || p->rate_mib > MM_RATE_MIB_MAX || p->scrubbers > MAX_CPUS)
+    if (p->age_ms > MM_AGE_MS_MAX || p->rate_mib > MM_RATE_MIB_MAX || p->scrubbers > MAX_CPUS ||
+        p->batch > ORDER_MAX)
         return E_INVAL;
     store_relaxed(&policy.age_ms, p->age_ms);
     store_relaxed(&policy.rate_mib, p->rate_mib);
     store_relaxed(&policy.scrubbers, p->scrubbers);
+    store_relaxed(&policy.batch, p->batch);
     for (unsigned n = 0; n < MAX_NODES; n++)
         store_relaxed(&nodes[n].free_at, 0); /* an old rate's debt is forgotten */
     mm_bell_pass_on(); /* its full fence orders the new limits before the look at the sleepers */

@@ -102,7 +102,7 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
 
 static u64 clear_ns; /* (a) running mean; a lost update costs nothing but a sample */
 
-static void note_clear_time(u64 ns, u32 frames)
+void scrub_note_time(u64 ns, u32 frames)
 {
     u64 old = load_relaxed(&clear_ns), sample = ns / frames;
     if (old && sample > 2 * old)
@@ -120,7 +120,7 @@ void scrub_claimed(struct zone *z)
 {
     u64 begun = time_ns();
     struct map512 cleared = clear_claimed(z, claim_own());
-    note_clear_time(time_ns() - begun, claim_own()->begun);
+    scrub_note_time(time_ns() - begun, claim_own()->begun);
     spin_lock(&z->lock);
     claim_return_locked(z, &cleared);
     spin_unlock(&z->lock);
@@ -145,6 +145,12 @@ bool scrub_claim_step(void)
     }
     preempt_enable();
     return claimed;
+}
+
+void scrub_count_clear(void)
+{
+    u64 *count = &scrubbed_by[cpu_id()].frames;
+    store_relaxed(count, *count + 1);
 }
 
 u64 mm_cpu_scrubbed(unsigned cpu)

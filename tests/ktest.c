@@ -92,6 +92,14 @@ bool ktest_has_mib(unsigned mib)
     return true;
 }
 
+bool ktest_alloc_is(const char *alloc, const char *what)
+{
+    bool is = strcmp(mm_backend_name(), alloc) == 0;
+    if (!is)
+        ktest_skip("%s: alloc=%s, and this boot has alloc=%s", what, alloc, mm_backend_name());
+    return is;
+}
+
 /* splitmix64: its state only counts, so that threads can share it with one fetch_add. */
 static u64 mix(u64 z)
 {

@@ -59,6 +59,11 @@ void ktest_skip(const char *fmt, ...) __printf_like(1, 2);
  */
 bool ktest_has_mib(unsigned mib);
 /*
+ * True if this boot has that allocator (alloc=); otherwise the case is marked as skipped, and
+ * should return: it is about what only that one promises, `what`.
+ */
+bool ktest_alloc_is(const char *alloc, const char *what);
+/*
  * Pseudo-random numbers from the boot's seed= word: the same seed, the same numbers for a case,
  * whichever cases run before it.
  */

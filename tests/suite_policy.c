@@ -153,6 +153,8 @@ static void test_help_is_as_good_as_home(void)
     enum { ROUNDS = 11 };
     unsigned node = nr_nodes - 1;
     u64 alone[ROUNDS], helped[ROUNDS];
+    if (!ktest_alloc_is("limpid", "help for a busy node"))
+        return;
     if (nr_cpus < 2 * nr_nodes) {
         ktest_skip("not as many CPUs to help as to be helped");
         return;
@@ -202,7 +204,7 @@ static void test_all_busy_keeps_the_age_bound(void)
 {
     enum { ROUNDS = 5 };
     unsigned node = nr_nodes - 1, round = 0;
-    if (!ktest_has_mib(60))
+    if (!ktest_alloc_is("limpid", "an age bound") || !ktest_has_mib(60))
         return;
     policy_change(200, 1, 0); /* the rate limit would take half a minute: aged steps outrank it */
     while (round < ROUNDS && !all_busy_round(node))

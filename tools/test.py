@@ -247,6 +247,8 @@ def kernel_jobs(seed):
         suite("kernel.bios-4cpu-2node", firmware="bios", cpus=4, nodes=2, mem=1024),
         suite("kernel.uefi-4cpu-2node", firmware="uefi", cpus=4, nodes=2, mem=1024),
         suite("kernel.pvh-8cpu-4node", firmware="pvh", cpus=8, nodes=4, mem=2048),
+        suite("kernel.classic-4cpu-2node", firmware="pvh", cpus=4, nodes=2, mem=1024,
+              words="alloc=classic"),
         suite("kernel.memory-only", odd, firmware="pvh", layout=odd_machines.MEMORY_ONLY),
         suite("kernel.cpu-only", odd, firmware="pvh", layout=odd_machines.CPU_ONLY),
         suite("kernel.5-nodes", odd, firmware="pvh", layout=odd_machines.FIVE,

@@ -37,7 +37,7 @@ $(B)/host/tsan/planted_race: $(B)/host/tsan/tests/host/tsan/planted_race.c.o $(T
 # Not optimised, so that a line is a line. Only mm/ is counted.
 COVERAGE_CFLAGS := -std=gnu11 -O0 -g -pthread -Wall -Wextra $(WERROR) -Itests/host/port -I.
 COVERAGE_MM     := $(wildcard mm/*.c mm/strategy/*.c)
-COVERAGE_REST   := $(filter-out mm/%,$(MM_SOURCES)) $(FUZZ_MM)
+COVERAGE_REST   := $(filter-out mm/%,$(MM_SOURCES)) $(CLASSIC_MM) $(FUZZ_MM)
 $(COVERAGE_MM:%=$(B)/coverage/%.o): COVERAGE := --coverage
 $(B)/coverage/%.c.o: %.c
 	@mkdir -p $(@D)

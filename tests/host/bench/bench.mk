@@ -6,14 +6,13 @@
 
 .PHONY: bench-programs
 
-CLASSIC := mm/classic/classic.c mm/classic/classic_pcp.c
-$(B)/host/mm/test_classic: $(CLASSIC:%=$(B)/host/mm/%.o)
+$(B)/host/mm/test_classic: $(TEXTBOOK:%=$(B)/host/mm/%.o)
 
 # As the kernel is compiled, as far as that costs time or saves it; no sanitizer.
 BENCH_CFLAGS := -std=gnu11 -O2 -g -pthread -fno-omit-frame-pointer -fno-optimize-sibling-calls \
                 -fno-strict-aliasing -fno-stack-protector -fcf-protection=none -fno-pie -no-pie \
                 -Wall -Wextra -Wshadow $(WERROR) -Itests/host/bench -I.
-BENCH_MM     := $(filter-out tests/%,$(MM_SOURCES)) $(CLASSIC)
+BENCH_MM     := $(filter-out tests/%,$(MM_SOURCES)) $(TEXTBOOK)
 BENCH        := $(filter-out %/steps.c,$(wildcard tests/host/bench/*.c))
 BENCH_HOST   := $(BENCH_MM:%=$(B)/host/bench/%.o) $(BENCH:%=$(B)/host/bench/%.o)
 $(BENCH_MM:%=$(B)/host/bench/%.o): BENCH_CFLAGS += -mgeneral-regs-only -fno-builtin
@@ -45,4 +44,4 @@ $(B)/host/bench/steps: $(STEPS_HOST)
 
 bench-programs: $(B)/host/bench/bench $(B)/host/bench/steps
 
--include $(BENCH_HOST:.o=.d) $(STEPS_HOST:.o=.d) $(CLASSIC:%=$(B)/host/mm/%.d)
+-include $(BENCH_HOST:.o=.d) $(STEPS_HOST:.o=.d) $(TEXTBOOK:%=$(B)/host/mm/%.d)

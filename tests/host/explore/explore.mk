@@ -5,7 +5,7 @@
 
 EXPLORE_CFLAGS := -std=gnu11 -O2 -g -fno-pie -fno-strict-aliasing -fcf-protection=none -Wall \
                   -Wextra -Wshadow -Wno-ignored-qualifiers $(WERROR) -Itests/host/explore -I.
-EXPLORE_MM     := $(patsubst %,$(B)/host/explore/%.o,$(wildcard mm/*.c mm/strategy/*.c))
+EXPLORE_MM     := $(patsubst %,$(B)/host/explore/%.o,$(wildcard mm/*.c mm/strategy/*.c) $(CLASSIC_MM))
 EXPLORE_HOST   := $(patsubst %,$(B)/host/explore/%.o,lib/map512.c lib/errors.c sched/idle.c \
                     $(wildcard tests/host/explore/*.c))
 EXPLORE_TEST   := $(B)/host/explore/test_explore

@@ -586,7 +586,10 @@ static void op_policy(void)
     static const u32 ages[] = {0, 1, 10, 1000, MM_AGE_MS, MM_AGE_MS_MAX, MM_AGE_MS_MAX + 1, 2};
     static const u32 rates[] = {0, 0, 0, 1, 16, 1000, MM_RATE_MIB_MAX, MM_RATE_MIB_MAX + 1};
     static const u32 limits[] = {0, 0, 1, 2};
-    struct mm_policy p = {ages[b & 7], rates[b >> 3 & 7], limits[b >> 6]}, was, is;
+    struct mm_policy p = {.age_ms = ages[b & 7],
+                          .rate_mib = rates[b >> 3 & 7],
+                          .scrubbers = limits[b >> 6]},
+                     was, is;
     if (c == 255)
         p.scrubbers = MAX_CPUS + 1;
     mm_policy_get(&was);
