@@ -67,6 +67,9 @@ static const char *strategy_was; /* one case at a time */
 static bool strategy_begin(const char *name)
 {
     strategy_was = mm_strategy_name();
+    const char *alloc = mm_strategy_backend(name);
+    if (alloc && !ktest_alloc_is(alloc, name))
+        return false;
     return CHECK(mm_strategy_set(name) == 0);
 }
 
@@ -147,7 +150,9 @@ static void onmap_leaves_free_memory_alone(void)
 /* Guests live through changes of strategy, with dirt on its way. */
 static void strategies_change_under_guests(void)
 {
-    static const char *const strategies[] = {"onmap", "claim", "eager"};
+    static const char *const limpid[] = {"onmap", "claim", "eager"};
+    static const char *const classic[] = {"inplace", "batch", "overlap"};
+    const char *const *strategies = strcmp(mm_backend_name(), "limpid") == 0 ? limpid : classic;
     unsigned id[3];
     u64 leaks = guests_leak_count();
     if (!ktest_guest_have("crowd") || !ktest_guest_have("prober") ||
