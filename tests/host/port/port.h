@@ -52,6 +52,7 @@ struct port_hooks {
     void (*relax)(void);                               /* in every spin outside of locks */
     void (*panic)(const char *line);                   /* may leave by longjmp() */
     void (*log)(const char *line);                     /* instead of stderr */
+    bool clears_under_locks;                           /* is what a strategy is there to show */
 };
 void port_set_hooks(const struct port_hooks *hooks);
 
