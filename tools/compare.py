@@ -32,8 +32,10 @@ SCENARIOS = ("destroy", "create_now", "create_idle", "churn", "one_busy", "all_b
 JOBS = min(2, os.cpu_count() or 1)  # of boots that only count; what is timed runs alone
 PROMISE_LIMIT, WORK_LIMIT = 120, 180  # seconds for one boot
 QUICK = ("claim", "eager", "batch")
-# What the explorer looks for: (promise, its program's words). The schedule is the evidence.
-SCHEDULES = {}
+# What the explorer has to find: (promise, scenario). The schedule is the evidence.
+SCHEDULES = {"walk": [("P2", "walk")], "mark": [("P2", "mark"), ("P4", "mark_huge")],
+             "batch": [("P4", "batch")], "locked": [("P5", "locked")],
+             "overlap": [("P6", "overlap")]}
 
 
 # ---- what is expected ----------------------------------------------------------------------------
@@ -181,20 +183,17 @@ def steps_rows(strategy):
 def run_schedules(strategies, cells):
     """Where the explorer knows a strategy, what it finds decides the cell; a schedule found is the
     evidence, and stays in build/compare/schedules/."""
-    for s in strategies:
-        if s.name not in SCHEDULES:
-            continue
-        promise, words = SCHEDULES[s.name]
+    for s, promise, scenario in [(s, *row) for s in strategies for row in SCHEDULES.get(s.name, [])]:
         os.makedirs(os.path.join(OUT, "schedules"), exist_ok=True)
-        path = os.path.join(OUT, "schedules", s.name + ".txt")
-        done = subprocess.run([os.path.join(ROOT, BUILD, "host/explore/test_explore"), *words],
+        path = os.path.join(OUT, "schedules", scenario + ".txt")
+        done = subprocess.run([os.path.join(ROOT, BUILD, "host/explore/test_explore"), scenario],
                               cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=120, check=False)
         text = done.stdout.decode("utf-8", "replace")
         with open(path, "w", encoding="utf-8") as f:
             f.write(text)
         if "promise broken" in text:
-            was = cells[(s.name, promise)][1]
+            was = cells.get((s.name, promise), ("", "no boot told"))[1]
             cells[(s.name, promise)] = "BROKEN", f"{os.path.relpath(path, ROOT)}; {was}"
 
 

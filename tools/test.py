@@ -27,6 +27,7 @@ import odd_machines
 import outside
 import proofs
 import selftest
+import thread_test
 from machine import BUILD, ROOT, Machine, Unproven, Wrong, boot_to_text, from_kernel, \
     main_guard, number, shell_line, with_symbols
 
@@ -290,6 +291,7 @@ def matrix(seed):
 
 def everything(seed):
     return (matrix(seed) + outside_jobs(seed, 3) + host_jobs(seed) + debug_test.jobs(proof) +
+            thread_test.jobs(proof) +
             selftest.runner_jobs(proof, kernel_suite) + model.jobs(proof, long=False) +
             lines_test.jobs(proof) + bar_jobs())
 

@@ -14,6 +14,7 @@
  * none, all is at rest: the execution is over, or it is a deadlock.
  */
 #include "explore.h"
+#include "mm/classic/heap.h"
 #include "sched/thread.h"
 
 #include <setjmp.h>
@@ -362,6 +363,8 @@ static void snapshot(void)
     piece_add(__start_mm_data, (size_t)(__stop_mm_data - __start_mm_data));
     piece_add(__start_mm_bss, (size_t)(used - __start_mm_bss));
     piece_add(end, (size_t)(__stop_mm_bss - end)); /* zones that are not there do not change */
+    for (unsigned n = 0; on_classic() && n < classic_nr_heaps; n++)
+        piece_add(classic_heaps[n].record, classic_heaps[n].metadata_bytes);
     for (unsigned n = 0; n < mm_zone_count; n++)
         piece_add(mm_zones[n].gig, mm_zones[n].nr_gigs * sizeof(struct gigablock) +
                                        mm_zones[n].nr_pbs * sizeof(struct pageblock));
@@ -415,8 +418,9 @@ void engine_prepare(const struct scenario *s)
     struct mm_config cfg = {.nr_nodes = s->nodes, .range = s->range, .zone_gib = s->zone_gib};
     while (cfg.nr_ranges < RANGES_MAX && s->range[cfg.nr_ranges].end)
         cfg.nr_ranges++;
-    if (mm_init(&cfg) != 0)
-        broke("mm_init() fails");
+    if (mm_backend_set(s->alloc ? s->alloc : "limpid") != 0 || mm_init(&cfg) != 0 ||
+        (s->strategy && mm_strategy_set(s->strategy) != 0))
+        broke("no such machine");
     oracle_reset(s);
     mm_cpu_state_set(CPU_BUSY); /* as it is already: to learn where it stands */
     engine.states = memory_last_locked();

@@ -126,6 +126,8 @@ struct scenario {
     struct mm_range range[RANGES_MAX]; /* one frame more than it shall have: the zone's records */
     unsigned zone_gib;
     const char *role[MAX_CPUS];
+    const char *alloc, *strategy;    /* NULL: limpid, and its first */
+    const char *breaks;              /* NULL: nothing; the beginning of what the search must find */
     void (*setup)(void);             /* on CPU 0, before anything is explored */
     void (*script[MAX_CPUS])(void);  /* what each CPU does; NULL: nothing */
     void (*threads[MAX_CPUS])(void); /* what runs when the idle loop of that CPU gives way */
@@ -134,6 +136,12 @@ struct scenario {
 
 extern const struct scenario *scenario;          /* the one that is explored */
 extern const struct scenario *const scenarios[]; /* NULL at the end */
+
+/* Has it strategies in which the machine of claims and gates plays no part? */
+static inline bool on_classic(void)
+{
+    return scenario->alloc != NULL;
+}
 
 /* The calls of mm/, with the oracle around them. For setups and scripts. */
 pfn_t do_take(unsigned order, unsigned flags, unsigned node);

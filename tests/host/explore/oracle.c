@@ -30,6 +30,17 @@ struct frame *oracle_frame(pfn_t pfn)
     return &nowhere;
 }
 
+static pfn_t pfn_of(unsigned frame)
+{
+    for (unsigned r = 0; r < RANGES_MAX; r++) {
+        const struct mm_range *range = &scenario->range[r];
+        if (frame < range->end - range->start)
+            return range->start + frame;
+        frame -= (unsigned)(range->end - range->start);
+    }
+    broke("no frame %u", frame);
+}
+
 static unsigned long long ull(u64 v)
 {
     return v;
@@ -45,11 +56,9 @@ void oracle_reset(const struct scenario *s)
     for (unsigned n = 0; n < world.nr_frames; n++)
         world.frame[n] = (struct frame){.owner = NOBODY, .soiled = true};
     /* The zones' own records are nobody's to take: owned by a CPU that there is not. */
-    for (unsigned z = 0; z < mm_zone_count; z++) {
-        pfn_t first = (pfn_t)((char *)mm_zones[z].gig - explore_memory) >> FRAME_SHIFT;
-        for (u64 n = 0; n < mm_zones[z].metadata_bytes / FRAME_SIZE; n++)
-            oracle_frame(first + n)->owner = MAX_CPUS;
-    }
+    for (unsigned n = 0; n < world.nr_frames; n++)
+        if (!mm_owns(pfn_of(n)))
+            world.frame[n].owner = MAX_CPUS;
 }
 
 /* ---- calls ---- */
@@ -381,12 +390,14 @@ static bool available(pfn_t pfn, unsigned when)
 static bool could_serve(const struct call *take, unsigned when)
 {
     u64 size = 1ULL << take->order;
-    for (unsigned z = 0; z < mm_zone_count; z++) {
-        if ((take->flags & TAKE_THIS_NODE) && mm_zones[z].node != take->node)
+    for (unsigned z = 0; z < mm_nr_zones(); z++) {
+        struct mm_zone_info zone;
+        mm_zone_info(z, &zone);
+        if ((take->flags & TAKE_THIS_NODE) && zone.node != take->node)
             continue;
         for (unsigned r = 0; r < RANGES_MAX; r++) {
-            pfn_t from = MAX(scenario->range[r].start, mm_zones[z].start);
-            pfn_t end = MIN(scenario->range[r].end, mm_zones[z].end);
+            pfn_t from = MAX(scenario->range[r].start, zone.start);
+            pfn_t end = MIN(scenario->range[r].end, zone.end);
             for (pfn_t pfn = ALIGN_UP(from, size); pfn + size <= end; pfn += size) {
                 u64 n = 0;
                 while (n < size && available(pfn + n, when))
@@ -448,11 +459,12 @@ static void check_rest(void)
             broke("a wake-up is lost: CPU %u sleeps and has a runnable thread", n);
     }
     self = &world.cpu[0];
-    for (unsigned n = 0; n < mm_zone_count; n++) {
-        struct mm_zone_info info;
-        mm_zone_info(n, &info);
+    for (unsigned n = 0; n < mm_zone_count; n++)
         if (mm_zones[n].waiters)
             broke("zone %u: the gate stays shut", n);
+    for (unsigned n = 0; n < mm_nr_zones(); n++) {
+        struct mm_zone_info info;
+        mm_zone_info(n, &info);
         if (info.max_clears_waited > 1)
             broke("P4: a taker waited for %llu clears", ull(info.max_clears_waited));
         if (info.in_flight)
@@ -466,7 +478,7 @@ static void check_rest(void)
 static void check_owned(void)
 {
     u64 allocated = 0, owned = 0;
-    for (unsigned n = 0; n < mm_zone_count; n++) {
+    for (unsigned n = 0; n < mm_nr_zones(); n++) {
         struct mm_zone_info info;
         mm_zone_info(n, &info);
         allocated += info.allocated;

@@ -5,6 +5,7 @@
  */
 #include "explore.h"
 #include "mm/claim.h"
+#include "mm/classic/heap.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -71,9 +72,33 @@ static struct line *trace_line(const struct site *at, const char *fmt, ...)
     return l;
 }
 
+/* A field of a record of classic: of which frame, and which. NULL: it is none. */
+static const char *record_field(const void *p, pfn_t *pfn)
+{
+    for (unsigned n = 0; n < classic_nr_heaps; n++) {
+        const struct heap *h = &classic_heaps[n];
+        if (p < (const void *)h->record || p >= (const void *)(h->record + (h->end - h->first)))
+            continue;
+        u64 at = (u64)((const char *)p - (const char *)h->record), field = at % sizeof(*h->record);
+        *pfn = heap_pfn(h, h->first + (u32)(at / sizeof(*h->record)));
+        return field == offsetof(struct record, next)    ? "next"
+               : field == offsetof(struct record, prev)  ? "prev"
+               : field == offsetof(struct record, flags) ? "flags"
+               : field == offsetof(struct record, order) ? "order"
+                                                         : "first dirty";
+    }
+    return NULL;
+}
+
 static const char *name_of(const void *p, const struct site *at)
 {
     static char name[80];
+    pfn_t pfn;
+    const char *of_record = record_field(p, &pfn);
+    if (of_record) {
+        snprintf(name, sizeof(name), "%s of %llu", of_record, (unsigned long long)pfn);
+        return name;
+    }
     for (unsigned n = 0; n < mm_zone_count; n++) {
         const struct zone *z = &mm_zones[n];
         const char *field = p == &z->waiters    ? "waiters"
@@ -111,9 +136,27 @@ static const char *value_of(const void *p, u64 value)
 {
     static const char *const states[] = {
         [CPU_BUSY] = "busy", [CPU_AWAKE] = "awake", [CPU_ASLEEP] = "asleep"};
-    static char text[2][24];
+    static char text[2][80];
     static unsigned turn;
+    pfn_t pfn;
+    const char *of_record = record_field(p, &pfn);
     turn ^= 1;
+    if (of_record && (!strcmp(of_record, "next") || !strcmp(of_record, "prev"))) {
+        if (value == LINK_NONE || value == LINK_POISON)
+            return value == LINK_NONE ? "end of the list" : "POISON";
+    } else if (of_record && !strcmp(of_record, "flags")) {
+        static const char *const flags[8] = {"dirty",      "taker's",       NULL,    NULL,
+                                             "holds dirt", "scrubbing_now", "stop!", "detained"};
+        size_t n = 0;
+        text[turn][0] = 0;
+        for (unsigned bit = 0; bit < 8; bit++)
+            if ((value >> bit & 1) && flags[bit])
+                n += (size_t)snprintf(text[turn] + n, sizeof(text[turn]) - n, "%s%s", n ? "+" : "",
+                                      flags[bit]);
+        return n ? text[turn] : "none";
+    }
+    if (value == LINK_NONE)
+        return "none";
     if ((const u32 *)p >= engine.states && (const u32 *)p < engine.states + scenario->cpus &&
         value < ARRAY_SIZE(states))
         return states[value];
@@ -177,6 +220,15 @@ void trace_visible(const struct vcpu *c, const struct buffered *b)
     l->cpu = (u8)c->id;
 }
 
+/* Of classic's heap, which is under this lock alone. */
+static void heap_note(struct before *b)
+{
+    *b = (struct before){.nr_free = classic_heaps[0].nr_free,
+                         .nr_dirty = classic_heaps[0].nr_dirty,
+                         .outside = classic_heaps[0].allocated,
+                         .in_flight = classic_heaps[0].nr_out};
+}
+
 static void zone_note(const struct zone *z, struct before *b)
 {
     *b = (struct before){.nr_free = z->nr_free,
@@ -192,7 +244,9 @@ static void zone_note(const struct zone *z, struct before *b)
 void trace_locked(struct spinlock *l, const struct site *at, bool waited)
 {
     bool zone = l->rank == RANK_ZONE;
-    if (zone)
+    if (zone && on_classic())
+        heap_note(&before[self->id][0]);
+    else if (zone)
         zone_note(&mm_zones[l->sub], &before[self->id][l->sub]);
     trace_line(at, "lock %s %u%s", l->name, l->sub, waited ? ", its turn now" : "")->detail =
         !zone && !waited;
@@ -227,7 +281,15 @@ void trace_unlocked(struct spinlock *l, const struct site *at)
 {
     char text[TEXT_MAX] = "";
     bool zone = l->rank == RANK_ZONE;
-    if (zone) {
+    if (zone && on_classic()) {
+        struct before now;
+        const struct before *b = &before[self->id][0];
+        heap_note(&now);
+        say_change(text, "listed", b->nr_free, now.nr_free);
+        say_change(text, "allocated", b->outside, now.outside);
+        say_change(text, "detained", b->in_flight, now.in_flight);
+        say_change(text, "dirty", b->nr_dirty, now.nr_dirty);
+    } else if (zone) {
         const struct zone *z = &mm_zones[l->sub];
         const struct before *b = &before[self->id][l->sub];
         for (unsigned n = 0; n < scenario->cpus; n++) {
