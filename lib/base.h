@@ -40,7 +40,9 @@ typedef u64 pfn_t;
 #define container_of(p, T, m) ((T *)((char *)(p)-offsetof(T, m)))
 #define likely(x)             __builtin_expect(!!(x), 1)
 #define unlikely(x)           __builtin_expect(!!(x), 0)
-#define __printf_like(f, a)   __attribute__((format(printf, f, a)))
+/* Fetches the line of p to be written soon. A hint: any address will do (SDM2, PREFETCHW). */
+#define prefetch_write(p)   __asm__ volatile("prefetchw %0" ::"m"(*(const char *)(p)))
+#define __printf_like(f, a) __attribute__((format(printf, f, a)))
 
 /*
  * The end of the road: says what promise broke and stops everything. kernel/panic.c in the

@@ -55,36 +55,6 @@ struct map512 map512_range(unsigned first, unsigned count)
     return m;
 }
 
-int map512_max_order(const struct map512 *m)
-{
-    u64 level[MAP512_WORDS];
-    u8 full = 0; /* which words are all ones */
-    u64 any = 0;
-    for (unsigned i = 0; i < MAP512_WORDS; i++) {
-        level[i] = m->w[i];
-        any |= level[i];
-        full |= (u8)((level[i] == ~0ULL) << i);
-    }
-    if (any == 0)
-        return -1;
-    if (full) {
-        if (full == 0xff)
-            return 9;
-        if ((full & 0x0f) == 0x0f || (full & 0xf0) == 0xf0)
-            return 8;
-        return (full & (full >> 1) & 0x55) ? 7 : 6;
-    }
-    for (unsigned k = 0;; k++) {
-        any = 0;
-        for (unsigned i = 0; i < MAP512_WORDS; i++) {
-            level[i] = fold(level[i], k);
-            any |= level[i];
-        }
-        if (any == 0)
-            return (int)k;
-    }
-}
-
 unsigned map512_run_order(const struct map512 *m, unsigned bit)
 {
     unsigned i = bit / 64, order = 0;
@@ -113,14 +83,36 @@ static int word_order(u64 level)
     return k;
 }
 
+/* Of whole words: the largest run that reaches into the words of `in`, one of which is full. */
+static int words_order(const struct map512 *m, unsigned in)
+{
+    unsigned full = 0;
+    for (unsigned i = 0; i < MAP512_WORDS; i++)
+        full |= (unsigned)(m->w[i] == ~0ULL) << i;
+    if (full == 0xff)
+        return 9;
+    if (((full & 0x0f) == 0x0f && in & 0x0f) || ((full & 0xf0) == 0xf0 && in & 0xf0))
+        return 8;
+    unsigned pairs = full & (full >> 1) & 0x55;
+    return (pairs | pairs << 1) & in ? 7 : 6;
+}
+
 int map512_order_in(const struct map512 *m, unsigned from, unsigned to)
 {
     int order = -1;
     for (unsigned i = from; i < to; i++) {
         u64 w = m->w[i];
-        order = MAX(order, w == ~0ULL ? (int)map512_run_order(m, i * 64) : word_order(w));
+        if (w == ~0ULL)
+            return words_order(m, (1u << to) - (1u << from));
+        if (w)
+            order = MAX(order, word_order(w));
     }
     return order;
+}
+
+int map512_max_order(const struct map512 *m)
+{
+    return map512_order_in(m, 0, MAP512_WORDS);
 }
 
 /*

@@ -107,13 +107,16 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
     store_release(&z->returns, z->returns + 1);
 }
 
-bool claim_holds_locked(const struct zone *z, u32 i, const struct part512 *frames)
+bool claim_holds_locked(const struct zone *z, u32 i, const struct part512 *frames, unsigned *out)
 {
     ASSERT(spin_held(&z->lock));
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+    for (unsigned cpu = 0; cpu < nr_cpus && *out; cpu++) {
         const struct claim *c = &claims[cpu];
-        if (load_relaxed(&c->zone) == z && c->pb == i && part512_meets(frames, &c->mask))
+        if (load_relaxed(&c->zone) != z || c->pb != i)
+            continue;
+        if (part512_meets(frames, &c->mask))
             return true;
+        --*out;
     }
     return false;
 }

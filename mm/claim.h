@@ -35,8 +35,11 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared);
 /* This CPU's slot. */
 struct claim *claim_own(void);
 
-/* True if a claim holds one of these frames of pageblock i. Zone lock. */
-bool claim_holds_locked(const struct zone *z, u32 i, const struct part512 *frames);
+/*
+ * True if a claim holds one of these frames of pageblock i. *out is how many claims and stores may
+ * be on it, and is lowered by each that is found: nobody looks further for none. Zone lock.
+ */
+bool claim_holds_locked(const struct zone *z, u32 i, const struct part512 *frames, unsigned *out);
 /* True if a run of `order` would be free once every claim of the zone was back. Zone lock. */
 bool claim_would_serve_locked(const struct zone *z, unsigned order);
 /*

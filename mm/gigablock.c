@@ -3,14 +3,23 @@
  */
 #include "mm/gigablock.h"
 
-static struct map512 view_of(const struct gigablock *g, enum pb_view view)
+/* A run of 2^k pageblocks that match the view, or MAP512_NONE. */
+static unsigned find_in(const struct gigablock *g, enum pb_view view, unsigned k)
 {
+    unsigned bit = map512_find(&g->free, k);
+    struct part512 run;
+    if (bit == MAP512_NONE || view == VIEW_ANY)
+        return bit;
+    /* What fits best among all whole ones mostly matches as it is. */
+    part512_run(&run, bit, k);
+    if (view == VIEW_DIRTY ? part512_within(&run, &g->dirty) : !part512_meets(&run, &g->dirty))
+        return bit;
     struct map512 m = g->free;
     if (view == VIEW_CLEAN)
         map512_andnot(&m, &g->dirty);
-    else if (view == VIEW_DIRTY)
+    else
         map512_and(&m, &g->dirty);
-    return m;
+    return map512_find(&m, k);
 }
 
 u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
@@ -21,8 +30,7 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
         signed char *limit = view == VIEW_CLEAN ? &g->limit_clean : &g->limit_any;
         if (*limit < k)
             continue;
-        struct map512 m = view_of(g, view);
-        unsigned bit = map512_find(&m, (unsigned)k);
+        unsigned bit = find_in(g, view, (unsigned)k);
         if (bit != MAP512_NONE)
             return (u32)((z->first_gib + n) * 512 + bit - z->first_pb);
         if (view != VIEW_DIRTY) /* which shares limit_any, and proves nothing about the rest */
@@ -43,10 +51,10 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
     dirt->map.from = dirt->all.from = run.from;
     dirt->map.to = dirt->all.to = run.to;
     for (unsigned w = run.from; w < run.to; w++) {
-        u64 out = run.map.w[w];
-        dirt->map.map.w[w] = out & g->dirty.w[w];
-        dirt->all.map.w[w] = out & g->all.w[w];
-        nr_dirty += 512 * word512_count(dirt->all.map.w[w]);
+        u64 out = run.map.w[w], any = out & g->dirty.w[w], all = out & g->all.w[w];
+        dirt->map.map.w[w] = any;
+        dirt->all.map.w[w] = all;
+        nr_dirty += 512 * word512_count(all);
         /*
          * Mixed pageblocks, and plain ones that an emptied store still names. The dirty map stays
          * as it is: it is the taker's until he gives the block back.
@@ -57,10 +65,10 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
             if (z->pb[n].nr_free)
                 pageblock_empty_locked(z, n);
         }
+        g->free.w[w] &= ~out;
+        g->dirty.w[w] &= ~out;
+        g->all.w[w] &= ~out;
     }
-    map512_andnot_part(&g->free, &run);
-    map512_andnot_part(&g->dirty, &run);
-    map512_andnot_part(&g->all, &run);
     zone_note_dirt(z, g);
     zone_count(z, -(s64)(1ULL << order), -(s64)nr_dirty);
     if (order == ORDER_PAGEBLOCK) {

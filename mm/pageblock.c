@@ -317,9 +317,10 @@ void pageblock_out_locked(struct zone *z, u32 i, int change)
 void pageblock_check_owned_locked(struct zone *z, u32 i, const struct part512 *frames)
 {
     struct pageblock *pb = &z->pb[i];
-    if (likely(pb->out == 0))
+    unsigned out = pb->out;
+    if (likely(out == 0))
         return; /* free ones are caught by pageblock_put_locked() */
-    if (claim_holds_locked(z, i, frames) || store_holds_locked(z, i, frames))
+    if (store_holds_locked(z, i, frames, &out) || claim_holds_locked(z, i, frames, &out))
         panic("P2 one owner: free of a claimed or stored frame in the pageblock at pfn 0x%llx "
               "(node %u)",
               (unsigned long long)zone_pb_pfn(z, i), z->node);

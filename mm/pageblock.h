@@ -18,6 +18,17 @@ enum pb_view {
 /* The frames of pageblock i that are free and match the view, whichever storey says so. */
 struct map512 pageblock_view_locked(const struct zone *z, u32 i, enum pb_view view);
 
+/* True if these 2^order frames, free in the maps of pageblock i itself, match the view. */
+static inline bool pageblock_run_in_view_locked(const struct zone *z, u32 i, unsigned bit,
+                                                unsigned order, enum pb_view view)
+{
+    struct part512 run;
+    part512_run(&run, bit, order);
+    return view == VIEW_ANY     ? true
+           : view == VIEW_DIRTY ? part512_within(&run, &z->pb[i].dirty)
+                                : !part512_meets(&run, &z->pb[i].dirty);
+}
+
 /*
  * Makes `frames` free; those in `dirty` are dirty, the others clean. The one door back into the
  * maps (free, claim return, store sweep): drops bad frames, which count as retired from now on

@@ -9,16 +9,17 @@
  *     A: sweeper, sweep_lock held            B: owner, preemption off
  *     wanted = 1                             inside = 1            plain, may be seen late
  *     cpus_serialize(): B passes a fence     wanted? no: goes on
- *     waits for inside == 0                  pops or pushes
+ *     waits for inside == 0                  pops, pushes, or gives its buffer back
  *     takes what is there                    inside = 0            release
  *     wanted = 0           release           wanted? yes: inside = 0, takes sweep_lock instead
  *
  * B's fence comes either before its look at wanted, which then sees 1, or after its inside = 1,
  * which A then sees. So they are never both in (protocol rules 2 and 3); and A, who holds the
- * zone lock all along, sees every frame that B has not popped. A waits for B's few instructions;
- * B never takes a lock while it is inside.
+ * zone lock all along, sees every frame that B has not popped. A waits for B's few instructions,
+ * or for the end of its flush, which is bounded; B never takes a lock while it is inside.
  */
 #include "mm/store.h"
+#include "lib/string.h"
 #include "mm/bell.h"
 #include "mm/take.h"
 #include "mm/limpid.h"
@@ -30,7 +31,9 @@ void store_init(void)
 {
     spin_init(&sweep_lock, "stores", RANK_STORE, 0);
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
-        mm_stores[cpu] = (struct cpu_stores){.home = mm_home_node(cpu_node(cpu))};
+        memset(&mm_stores[cpu], 0, sizeof(mm_stores[cpu]));
+        mm_stores[cpu].home = mm_home_node(cpu_node(cpu));
+        mm_stores[cpu].behind.word = ~0ULL;
         for (unsigned kind = 0; kind < NR_STORES; kind++)
             mm_stores[cpu].store[kind].at = &mm_stores[cpu].store[kind].frames.w[MAP512_WORDS - 1];
     }
@@ -120,21 +123,47 @@ pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty)
     return pfn;
 }
 
-void store_push_slowly(const struct zone *z, pfn_t pfn)
+/* The group that a frame of pageblock i belongs to: the last one, or a new one. NULL: no room. */
+static struct behind_group *behind_group_for(struct behind *b, struct zone *z, u32 i)
 {
-    for (bool done = false;;) {
-        bool slow;
+    struct behind_group *last = b->nr_groups ? &b->group[b->nr_groups - 1] : NULL;
+    if (b->nr == BEHIND_MAX)
+        return NULL;
+    if (last && last->zone == z && last->pb == i)
+        return last;
+    if (b->nr_groups == BEHIND_GROUPS)
+        return NULL;
+    last = &b->group[b->nr_groups++];
+    last->zone = z;
+    last->pb = i;
+    last->frames.from = last->frames.to = 0;
+    return last;
+}
+
+static bool push(struct behind *b, struct zone *z, pfn_t pfn)
+{
+    unsigned w = pfn / 64 % MAP512_WORDS;
+    pfn_t first = ALIGN_DOWN(pfn, 64);
+    struct behind_group *group = behind_group_for(b, z, zone_pb(z, pfn));
+    if (!group)
+        return false;
+    if (part512_test(&group->frames, (unsigned)(pfn % 512)))
+        panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)pfn);
+    part512_or_word(&group->frames, w, 1ULL << (pfn % 64));
+    b->at = &group->frames.map.w[w];
+    b->word = zone_has(z, first) && zone_has(z, first + 63) ? pfn / 64 : ~0ULL;
+    if (b->nr == 0)
+        store_relaxed(&b->since, now_ms()); /* read by store_holds_older_locked() */
+    store_release(&b->nr, b->nr + 1);
+    return true;
+}
+
+void store_push_slowly(struct zone *z, pfn_t pfn)
+{
+    bool done, slow;
+    for (;;) {
         struct cpu_stores *cs = store_enter_own(&slow);
-        struct behind *b = &cs->behind;
-        b->mixed = b->nr && (b->mixed || cs->expected != z->start);
-        cs->expected = z->start;
-        cs->frames = z->end - z->start;
-        if (b->nr == 0)
-            store_relaxed(&b->since, now_ms()); /* read by store_holds_older_locked() */
-        if (b->nr < BEHIND_MAX) {
-            store_push_frame(b, pfn);
-            done = true;
-        }
+        done = push(&cs->behind, z, pfn);
         store_leave_own(cs, slow);
         if (done)
             return;
@@ -168,109 +197,66 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
     store_leave_own(cs, slow);
 }
 
-static void put_store(struct zone *z, const struct store *s)
+/* Gives back what the store has of z, if anything. In. */
+static void put_store(struct zone *z, struct store *s)
 {
     static const struct map512 none;
+    if (s->zone != z)
+        return;
     struct part512 frames = part512_of(&s->frames);
     unsigned n = part512_count(&frames);
     pageblock_out_locked(z, s->pb, -1);
     z->outside -= n;
     if (n)
         pageblock_put_locked(z, s->pb, &frames, s->clean ? &none : &s->frames, s->since);
-}
-
-/*
- * From the n-th frame of the buffer on, those that follow each other in one pageblock; gives the
- * number of the one after them. Frames that were freed together lie mostly in one word.
- */
-static unsigned behind_gather(const struct behind *b, unsigned n, struct part512 *frames)
-{
-    u32 pb = b->pfn[n] / 512;
-    u64 twice = 0;
-    frames->from = frames->to = 0;
-    while (n < b->nr && b->pfn[n] / 512 == pb) {
-        u32 word = b->pfn[n] / 64;
-        u64 bits = 0;
-        do {
-            u64 bit = 1ULL << (b->pfn[n] % 64);
-            twice |= bits & bit;
-            bits |= bit;
-        } while (++n < b->nr && b->pfn[n] / 64 == word);
-        if (word % 8 >= frames->from && word % 8 < frames->to)
-            twice |= frames->map.w[word % 8] & bits;
-        part512_or_word(frames, word % 8, bits);
-    }
-    if (unlikely(twice))
-        panic("P2 one owner: double free in the pageblock at pfn 0x%x", pb * 512);
-    return n;
-}
-
-static void put_behind(struct zone *z, const struct behind *b)
-{
-    struct part512 frames;
-    for (unsigned n = 0, next; n < b->nr; n = next) {
-        u32 i = zone_pb(z, b->pfn[n]);
-        next = behind_gather(b, n, &frames);
-        pageblock_check_owned_locked(z, i, &frames);
-        z->outside -= next - n;
-        pageblock_put_locked(z, i, &frames, &frames.map, b->since);
-    }
-}
-
-/* Takes the frames of z out of the buffer into `mine`. */
-static void split_behind(const struct zone *z, struct behind *b, struct behind *mine)
-{
-    unsigned kept = 0;
-    if (!b->mixed && b->nr && zone_has(z, b->pfn[0])) {
-        *mine = *b;
-        b->nr = 0;
-        return;
-    }
-    mine->nr = 0;
-    mine->since = b->since;
-    for (unsigned n = 0; n < b->nr; n++) {
-        if (zone_has(z, b->pfn[n]))
-            mine->pfn[mine->nr++] = b->pfn[n];
-        else
-            b->pfn[kept++] = b->pfn[n];
-    }
-    b->nr = kept;
-}
-
-/* What a sweep of one CPU's stores has found of one zone, on its way into the maps. */
-struct swept {
-    struct store store[NR_STORES];
-    struct behind behind;
-};
-
-/* Gives up the store if it is one of z; out->zone is NULL if it is not. */
-static void empty_store(struct store *s, const struct zone *z, struct store *out)
-{
-    out->zone = NULL;
-    if (s->zone != z)
-        return;
-    *out = *s;
     map512_zero(&s->frames);
     store_relaxed(&s->zone, NULL);
 }
 
-static void empty_into(struct cpu_stores *cs, const struct zone *z, struct swept *out)
+/*
+ * Frames freed in no order are each of another pageblock, whose record may be far away: so it is
+ * on its way while the groups before it are given back.
+ */
+static void behind_fetch(const struct behind *b, unsigned n)
 {
-    for (unsigned kind = 0; kind < NR_STORES; kind++)
-        empty_store(&cs->store[kind], z, &out->store[kind]);
-    split_behind(z, &cs->behind, &out->behind);
+    if (n >= b->nr_groups)
+        return;
+    const struct behind_group *group = &b->group[n];
+    const struct pageblock *pb = &group->zone->pb[group->pb];
+    prefetch_write(&pb->free.w[group->frames.from]);
+    prefetch_write(&pb->dirty.w[group->frames.from]);
+    prefetch_write(&pb->nr_free);
 }
 
-/*
- * The owner is let in again before this: who looks for frames holds the zone lock, as we do, so
- * nobody sees them in neither place.
- */
-static void put_swept(struct zone *z, const struct swept *s)
+/* Gives back what the buffer has of z. In. */
+static void put_behind(struct zone *z, struct behind *b)
+{
+    enum { AHEAD = 5 };
+    unsigned kept = 0;
+    for (unsigned n = 0; n < AHEAD; n++)
+        behind_fetch(b, n);
+    for (unsigned n = 0; n < b->nr_groups; n++) {
+        struct behind_group *group = &b->group[n];
+        behind_fetch(b, n + AHEAD);
+        if (group->zone != z) {
+            b->group[kept++] = *group;
+            continue;
+        }
+        unsigned count = part512_count(&group->frames);
+        pageblock_check_owned_locked(z, group->pb, &group->frames);
+        z->outside -= count;
+        pageblock_put_locked(z, group->pb, &group->frames, &group->frames.map, b->since);
+        b->nr -= count;
+    }
+    b->nr_groups = kept;
+    b->word = ~0ULL;
+}
+
+static void put_all(struct zone *z, struct cpu_stores *cs)
 {
     for (unsigned kind = 0; kind < NR_STORES; kind++)
-        if (s->store[kind].zone)
-            put_store(z, &s->store[kind]);
-    put_behind(z, &s->behind);
+        put_store(z, &cs->store[kind]);
+    put_behind(z, &cs->behind);
 }
 
 void store_give_up_locked(struct zone *z, enum store_kind kind)
@@ -297,11 +283,9 @@ void store_sweep_zone_locked(struct zone *z)
 {
     ASSERT(spin_held(&z->lock) && spin_held(&sweep_lock));
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
-        struct swept found;
         if (cpu != cpu_id() && !load_relaxed(&mm_stores[cpu].wanted))
             continue; /* empty when we stopped the others: its owner may be in */
-        empty_into(&mm_stores[cpu], z, &found);
-        put_swept(z, &found);
+        put_all(z, &mm_stores[cpu]);
     }
 }
 
@@ -317,12 +301,12 @@ void store_sweep_locked(struct zone *z)
     store_sweep_end();
 }
 
-/* The zone of the first frame in this CPU's buffer, or NULL. */
+/* The zone of the oldest frame in this CPU's buffer, or NULL. */
 static struct zone *behind_zone(void)
 {
     bool slow;
     struct cpu_stores *cs = store_enter_own(&slow);
-    struct zone *z = cs->behind.nr ? zone_of(cs->behind.pfn[0]) : NULL;
+    struct zone *z = cs->behind.nr_groups ? cs->behind.group[0].zone : NULL;
     store_leave_own(cs, slow);
     return z;
 }
@@ -331,13 +315,11 @@ void store_flush_behind(void)
 {
     struct zone *z;
     while ((z = behind_zone()) != NULL) {
-        struct behind found;
         bool slow;
         spin_lock(&z->lock);
         struct cpu_stores *cs = store_enter_own(&slow);
-        split_behind(z, &cs->behind, &found);
+        put_behind(z, &cs->behind);
         store_leave_own(cs, slow);
-        put_behind(z, &found);
         spin_unlock_keep_preempt_off(&z->lock);
         bell_ring(z);
         preempt_enable();
@@ -348,16 +330,13 @@ void store_flush_behind(void)
 static void store_flush(enum store_kind kind)
 {
     struct zone *z = store_zone(kind);
-    struct store found;
     bool slow;
     if (!z)
         return;
     spin_lock(&z->lock);
     struct cpu_stores *cs = store_enter_own(&slow);
-    empty_store(&cs->store[kind], z, &found);
+    put_store(z, &cs->store[kind]);
     store_leave_own(cs, slow);
-    if (found.zone)
-        put_store(z, &found);
     spin_unlock_keep_preempt_off(&z->lock);
     bell_ring(z);
     preempt_enable();
@@ -388,12 +367,11 @@ void store_for_each_locked(const struct zone *z,
         for (unsigned kind = 0; kind < NR_STORES; kind++)
             if (cs->store[kind].zone == z)
                 fn(z, cs->store[kind].pb, &cs->store[kind].frames, cs->store[kind].clean, ctx);
-        for (unsigned n = 0; n < cs->behind.nr; n++) {
-            pfn_t pfn = cs->behind.pfn[n];
-            if (!zone_has(z, pfn))
-                continue;
-            struct map512 frame = map512_range((unsigned)(pfn % 512), 1);
-            fn(z, zone_pb(z, pfn), &frame, false, ctx);
+        for (unsigned n = 0; n < cs->behind.nr_groups; n++) {
+            const struct behind_group *group = &cs->behind.group[n];
+            struct map512 frames = part512_map(&group->frames);
+            if (group->zone == z)
+                fn(z, group->pb, &frames, false, ctx);
         }
     }
     owners_go();
@@ -427,16 +405,21 @@ bool store_holds_older_locked(const struct zone *z, u32 age_ms)
  * A store of z is filled and emptied under z's lock, so its owner can only pop from it now; and a
  * frame that was popped before it was freed is seen to be gone.
  */
-bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frames)
+bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frames, unsigned *out)
 {
+    unsigned cpu = cpu_id();
     u64 held = 0;
     ASSERT(spin_held(&z->lock));
-    for (unsigned n = 0; n < nr_cpus * NR_STORES; n++) {
-        const struct store *s = &mm_stores[n / NR_STORES].store[n % NR_STORES];
-        if (load_relaxed(&s->zone) != z || s->pb != i)
-            continue;
-        for (unsigned w = frames->from; w < frames->to; w++)
-            held |= load_relaxed(&s->frames.w[w]) & frames->map.w[w];
+    /* Our own first: who frees took from there. */
+    for (unsigned n = 0; n < nr_cpus && *out; n++, cpu = cpu + 1 < nr_cpus ? cpu + 1 : 0) {
+        for (unsigned kind = 0; kind < NR_STORES; kind++) {
+            const struct store *s = &mm_stores[cpu].store[kind];
+            if (load_relaxed(&s->zone) != z || s->pb != i)
+                continue;
+            for (unsigned w = frames->from; w < frames->to; w++)
+                held |= load_relaxed(&s->frames.w[w]) & frames->map.w[w];
+            --*out;
+        }
     }
     return held != 0;
 }

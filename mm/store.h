@@ -10,7 +10,12 @@
 
 #include "mm/pageblock.h"
 
-#define BEHIND_MAX 64 /* frames in the write-behind buffer */
+/*
+ * The write-behind buffer: as many frames as a take store, of so many pageblocks at most. The
+ * second bounds what giving it back costs under the zone lock.
+ */
+#define BEHIND_MAX    512
+#define BEHIND_GROUPS 32
 
 enum store_kind {
     STORE_ANY,
@@ -18,29 +23,42 @@ enum store_kind {
     NR_STORES,
 };
 
+/*
+ * Two lines and more: whose frames they are, which other CPUs look at when somebody frees into
+ * that pageblock, and what its owner writes at every pop.
+ */
 struct store {
     struct zone *zone; /* NULL: given up. Changes under that zone's lock only */
-    u64 *at;           /* the word of `frames` that pops come from; those below are empty */
-    pfn_t first;       /* the frame of its lowest bit */
     u32 pb;
     u32 since;
     bool clean;
-    struct map512 frames; /* what is left */
+    u64 *at __attribute__((aligned(64))); /* the word of `frames` that pops come from; those below
+                                             are empty */
+    pfn_t first;                          /* the frame of its lowest bit */
+    struct map512 frames;                 /* what is left */
+};
+
+/* Frames of one pageblock that were freed one after the other. */
+struct behind_group {
+    struct zone *zone;
+    u32 pb;
+    struct part512 frames;
 };
 
 struct behind {
-    unsigned nr;
-    u32 since;           /* ms: the oldest push */
-    bool mixed;          /* there may be frames of more zones than one */
-    u32 pfn[BEHIND_MAX]; /* 4 TiB in frames are 2^30 */
+    unsigned nr; /* frames */
+    u32 since;   /* ms: the oldest push */
+    u64 word;    /* pfn / 64 of the last frame, if that word is in one zone; else ~0 */
+    u64 *at;     /* that word in the last group */
+    unsigned nr_groups;
+    struct behind_group group[BEHIND_GROUPS];
 };
 
 /* Of whoever is in, its owner or a sweeper: mm/store.c tells how they keep apart. */
 struct cpu_stores {
-    u32 inside;             /* (a) by the owner */
-    u32 wanted;             /* (a) by a sweeper, under sweep_lock */
-    pfn_t expected, frames; /* (o) the span of the zone that frees are expected in */
-    unsigned home;          /* (c) the node whose memory the take stores hold */
+    u32 inside;    /* (a) by the owner */
+    u32 wanted;    /* (a) by a sweeper, under sweep_lock */
+    unsigned home; /* (c) the node whose memory the take stores hold */
     struct store store[NR_STORES];
     struct behind behind;
 } __attribute__((aligned(64)));
@@ -76,13 +94,6 @@ static inline pfn_t store_pop_bit(struct store *s, bool *dirty)
     return s->first + (unsigned)__builtin_ctzll(w);
 }
 
-/* Into the buffer, which has room. In. */
-static inline void store_push_frame(struct behind *b, pfn_t pfn)
-{
-    b->pfn[b->nr] = (u32)pfn;
-    store_release(&b->nr, b->nr + 1);
-}
-
 /*
  * A frame of `node` from this CPU's store. PFN_NONE: ask store_pop_slowly(), for its word at hand
  * is empty or a sweeper is there. *dirty tells what the frame holds. Preemption off.
@@ -106,24 +117,27 @@ pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty);
 
 /*
  * Puts a freed, dirty frame into the write-behind buffer. False: this is for store_push_slowly(),
- * for it is not like the one before it. Preemption off.
+ * for the frame is not of the same word as the one before it, or the buffer is full. Preemption
+ * off.
  */
 static inline bool store_push(pfn_t pfn)
 {
     struct cpu_stores *cs = &mm_stores[cpu_id()];
+    struct behind *b = &cs->behind;
+    u64 bit = 1ULL << (pfn % 64);
     bool like = false;
     if (likely(store_enter(cs))) {
-        /* Of the same zone, and the buffer neither empty nor full. */
-        like = pfn - cs->expected < cs->frames && cs->behind.nr - 1 < BEHIND_MAX - 1;
-        if (likely(like))
-            store_push_frame(&cs->behind, pfn);
+        like = pfn / 64 == b->word && b->nr < BEHIND_MAX && !(*b->at & bit);
+        if (likely(like)) {
+            *b->at |= bit;
+            store_release(&b->nr, b->nr + 1);
+        }
         store_leave(cs);
     }
     return like;
 }
-
 /* The same for any frame of z, if need be after giving the buffer back. */
-void store_push_slowly(const struct zone *z, pfn_t pfn);
+void store_push_slowly(struct zone *z, pfn_t pfn);
 
 /* ---- the others ---- */
 
@@ -155,8 +169,8 @@ bool store_holds_older_locked(const struct zone *z, u32 age_ms);
 /* Empties this CPU's write-behind buffer and rings for the dirt. Preemption off. */
 void store_flush_behind(void);
 
-/* True if a store holds one of these frames of pageblock i. Zone lock. */
-bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frames);
+/* As claim_holds_locked(): the take stores. Zone lock. */
+bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frames, unsigned *out);
 
 /* Counts frames of z in all stores. Zone lock (a pop may still take one away). */
 void store_count_locked(const struct zone *z, u64 *clean, u64 *dirty);

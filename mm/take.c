@@ -19,16 +19,22 @@
 /* Where a block below the order of a pageblock can be had. */
 struct place {
     u32 pb;
-    unsigned bit;       /* the first frame of the run that fits best */
-    struct map512 view; /* all frames there that the taker looks at */
+    unsigned bit; /* the first frame of the run that fits best */
 };
 
+/*
+ * The best run of this order in pageblock i. What fits best among all free frames mostly matches
+ * the view as it is; only if not is a map made of those that do.
+ */
 static bool place_look(const struct zone *z, u32 i, unsigned order, enum pb_view view,
                        struct place *p)
 {
     p->pb = i;
-    p->view = pageblock_view_locked(z, i, view);
-    p->bit = map512_find(&p->view, order);
+    p->bit = map512_find(&z->pb[i].free, order);
+    if (p->bit == MAP512_NONE || !pageblock_run_in_view_locked(z, i, p->bit, order, view)) {
+        struct map512 m = pageblock_view_locked(z, i, view);
+        p->bit = map512_find(&m, order);
+    }
     return p->bit != MAP512_NONE;
 }
 
@@ -156,16 +162,17 @@ static bool store_refill(struct zone *z, enum store_kind kind, enum pb_view view
     bool found = !z->waiters && place_find(z, 0, view, &p);
     if (found) {
         u32 since = zone_pb_since(z, p.pb);
+        struct map512 share = pageblock_view_locked(z, p.pb, view);
         /*
          * All of the pageblock that the view has, but for takers of clean frames who found none:
          * they clear each dirty one themselves, and soon there may be clean ones again.
          */
         if (kind == STORE_CLEAN && view != VIEW_CLEAN)
-            keep_lowest(&p.view, 32);
-        struct part512 frames = part512_of(&p.view);
+            keep_lowest(&share, 32);
+        struct part512 frames = part512_of(&share);
         pageblock_get_locked(z, p.pb, &frames, NULL);
         z->outside += part512_count(&frames);
-        store_fill_locked(z, kind, p.pb, &p.view, view == VIEW_CLEAN, since);
+        store_fill_locked(z, kind, p.pb, &share, view == VIEW_CLEAN, since);
     }
     spin_unlock(&z->lock);
     return found;

@@ -109,11 +109,10 @@ struct zone {
     u64 dirty_gigs;                           /* (Z) bit g: gig[g].dirty is not empty */
     u32 nr_claims;                            /* (Z) */
     unsigned nr_bad;                          /* (Z) entries of bad[] */
-    struct list_heads list[NR_LISTS];         /* (Z) */
-
     /* (Z); read without the lock as hints, so written with store_relaxed() */
-    u64 nr_free __attribute__((aligned(64))); /* free frames in the maps */
-    u64 nr_dirty;                             /* of these, dirty */
+    u64 nr_free;                      /* free frames in the maps */
+    u64 nr_dirty;                     /* of these, dirty */
+    struct list_heads list[NR_LISTS]; /* (Z) */
 
     /*
      * The gate (protocol rules 4 to 6): takers that wait for claims of this zone. Raised and

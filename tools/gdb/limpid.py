@@ -110,13 +110,16 @@ def stores():
             if int(s["zone"]):
                 found.append(Store(cpu, name, s["zone"].dereference(), int(s["pb"]),
                                    words(s["frames"]), bool(s["clean"])))
-        behind = {}
-        for n in range(int(record["behind"]["nr"])):
-            pfn = int(record["behind"]["pfn"][n])
-            behind[pfn // BITS] = behind.get(pfn // BITS, 0) | 1 << pfn % BITS
-        for block, bits in sorted(behind.items()):
-            zone = zone_of(block * BITS + (bits & -bits).bit_length() - 1)
-            found.append(Store(cpu, "freed", zone, block - int(zone["first_pb"]), bits, False))
+        behind, zones = {}, {}
+        for n in range(int(record["behind"]["nr_groups"])):
+            group = record["behind"]["group"][n]
+            part = group["frames"]
+            kept = ((1 << 64 * int(part["to"])) - 1) & ~((1 << 64 * int(part["from"])) - 1)
+            at = (int(group["zone"]), int(group["pb"]))
+            behind[at] = behind.get(at, 0) | words(part["map"]) & kept
+            zones[at] = group["zone"].dereference()
+        for at, bits in sorted(behind.items()):
+            found.append(Store(cpu, "freed", zones[at], at[1], bits, False))
     return found
 
 

@@ -672,7 +672,8 @@ static bool is_held_elsewhere(pfn_t pfn, const struct map512 *map)
     spin_lock(&z->lock);
     u32 i = zone_pb(z, pfn);
     struct part512 part = part512_of(map);
-    bool is = claim_holds_locked(z, i, &part) || store_holds_locked(z, i, &part);
+    unsigned out = 2 * nr_cpus;
+    bool is = claim_holds_locked(z, i, &part, &out) || store_holds_locked(z, i, &part, &out);
     spin_unlock(&z->lock);
     return is;
 }
