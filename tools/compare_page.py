@@ -38,6 +38,7 @@ COLUMNS = {
     "cleared_local": ("cleared by CPUs of the node", "MiB", 1024),
     "cleared_remote": ("cleared by CPUs of another", "MiB", 1024),
     "oldest_dirt": ("oldest dirt", "ms", 1), "wake": ("clears before a woken thread ran", "clears", 1),
+    "spoilt": ("clean, but not known to be any more", "MiB", 1024),
     "left_dirty": ("left dirty", "MiB", 1024), "clean_after": ("clean again after", "ms", 1000),
 }
 MORE_IS_BETTER = {"served_clean": ("served without a clear", "blocks", 1)}
