@@ -303,7 +303,6 @@ void counts_take(struct counts *out)
         .aged = i.scrubbed_aged,
         .at_free = i.scrubbed_at_free,
         .at_map = i.scrubbed_at_map,
-        .waits = i.waits,
     };
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         struct clear_counts c;
@@ -327,7 +326,6 @@ void counts_since(const struct counts *before, struct counts *out)
     out->aged -= before->aged;
     out->at_free -= before->at_free;
     out->at_map -= before->at_map;
-    out->waits -= before->waits;
 }
 
 const char *measure_lazy_strategy(void)

@@ -99,7 +99,6 @@ struct counts {                              /* frames, since boot */
     u64 clears, clears_locked, clears_again; /* the machine's own witness: arch/x86_64/clear.h */
     u64 idle_local, idle_remote, takers_local, takers_remote; /* what mm/ says */
     u64 aged, at_free, at_map;
-    u64 waits;
 };
 void counts_take(struct counts *out);
 void counts_since(const struct counts *before, struct counts *out);

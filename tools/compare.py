@@ -94,6 +94,10 @@ def promise_machine():
     return Machine(cpus=4, nodes=2, mem=768, firmware="pvh")
 
 
+def small_machine():
+    return Machine(cpus=4, nodes=2, mem=512, firmware="pvh")
+
+
 def work_machine():
     """A node of its own for S, with an aligned GiB in it; 3.5 GiB in all."""
     return Machine(layout=[Node(1024, [0, 1]), Node(2560, [2, 3])], firmware="pvh")
@@ -201,7 +205,7 @@ def run_work(strategy, machine, name, scenarios=SCENARIOS):
 
 
 def steps_rows(strategy):
-    machine = promise_machine()
+    machine = small_machine()
     machine.elf = STEPS_ELF
     return [r for r in run_work(strategy, machine, f"steps-{strategy.name}")
             if r["metric"] == "lock_steps"]
@@ -366,7 +370,7 @@ def prove_quick(name):
 
 def prove_work():
     claim = next(s for s in read_expected() if s.name == "claim")
-    rows = run_work(claim, promise_machine(), "work-quick")
+    rows = run_work(claim, small_machine(), "work-quick")
     for scenario in SCENARIOS:
         have = {r["metric"]: r["value"] for r in rows if r["scenario"] == scenario}
         missing = {"elapsed", "take_p99.9", "failed", "cleared", "cleared_again", "clears_waited",

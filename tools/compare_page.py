@@ -20,7 +20,7 @@ SCENARIOS = {
     "destroy": "a guest of 1 GiB is destroyed",
     "create_now": "a guest of 1 GiB where one has just died",
     "create_idle": "the same after a second of idle",
-    "churn": "8 guests at a time come and go, 32 in all",
+    "churn": "8 guests at a time come and go, 24 in all",
     "one_busy": "half a GiB of dirt on a node whose CPUs are busy, the other idle",
     "all_busy": "the same with every CPU busy, age bound 200 ms",
     "huge": "an order-15 block (128 MiB), asked for in mid-scrub",
@@ -38,7 +38,7 @@ COLUMNS = {
     "cleared_local": ("cleared by CPUs of the node", "MiB", 1024),
     "cleared_remote": ("cleared by CPUs of another", "MiB", 1024),
     "oldest_dirt": ("oldest dirt", "ms", 1), "wake": ("clears before a woken thread ran", "clears", 1),
-    "spoilt": ("clean, but not known to be any more", "MiB", 1024),
+    "spoilt": ("clean, but not known to be without a look at each", "MiB", 1024),
     "left_dirty": ("left dirty", "MiB", 1024), "clean_after": ("clean again after", "ms", 1000),
 }
 MORE_IS_BETTER = {"served_clean": ("served without a clear", "blocks", 1)}

@@ -19,6 +19,7 @@ import time
 
 import bars
 import broken_tables
+import compare
 import debug_test
 import ktap
 import lines_test
@@ -293,7 +294,7 @@ def everything(seed):
     return (matrix(seed) + outside_jobs(seed, 3) + host_jobs(seed) + debug_test.jobs(proof) +
             thread_test.jobs(proof) +
             selftest.runner_jobs(proof, kernel_suite) + model.jobs(proof, long=False) +
-            lines_test.jobs(proof) + bar_jobs())
+            lines_test.jobs(proof) + compare.jobs(proof) + bar_jobs())
 
 
 def selected_jobs(selector, seed):

@@ -73,6 +73,7 @@ void work_speck(struct work *w)
     unsigned order = ORDER_GIGABLOCK;
     struct pile taken = PILE_EMPTY;
     bool was_on = mm_scrub_enabled();
+    struct mm_costs costs;
     u64 served = 0, took;
     pfn_t block = lone_take(w, &order);
 
@@ -92,6 +93,7 @@ void work_speck(struct work *w)
         mm_free(one, 0);
     }
     thread_sleep(2 * NS_PER_MS); /* the idle loop gives back what the CPU had at hand */
+    mm_costs_get(&costs);
     u64 began = time_ns(), blocks = 1ULL << (order - ORDER_PAGEBLOCK);
     for (u64 i = 0; i < blocks; i++) {
         u64 cleared = 0, asked = time_ns();
@@ -107,6 +109,7 @@ void work_speck(struct work *w)
     work_us("create", time_ns() - began);
     work_value("order", order, "order");
     work_value("served_clean", served, "blocks");
+    work_value("spoilt", kib(costs.spoilt), "KiB");
     work_value("blocks", blocks, "blocks");
     pile_soil(&taken, ORDER_PAGEBLOCK);
     pile_free(&taken, ORDER_PAGEBLOCK);

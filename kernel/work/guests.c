@@ -88,7 +88,7 @@ void work_create_idle(struct work *w)
 
 void work_churn(struct work *w)
 {
-    enum { AT_ONCE = 8, LIVES = 32 };
+    enum { AT_ONCE = 8, LIVES = 24 };
     unsigned id[AT_ONCE] = {0}, ended = 0, refused = 0;
     u64 began = time_ns(), destroy[LIVES];
     struct guest_stat stat;

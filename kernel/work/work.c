@@ -65,11 +65,6 @@ void work_us(const char *metric, u64 ns)
 static struct work w;     /* of the scenario that runs; too big for a stack */
 static struct hist take9; /* as is this */
 
-static u64 kib(u64 frames)
-{
-    return frames * (FRAME_SIZE / KIB);
-}
-
 static void say_counts(const struct counts *c)
 {
     work_value("cleared", kib(c->clears), "KiB");
@@ -120,7 +115,7 @@ static void run_one(const struct scenario *s)
 {
     struct helper helper;
     struct counts before, after;
-    struct mm_zone_info info;
+    struct mm_costs costs;
 
     now = (unsigned)(s - scenarios);
     w = (struct work){.scenario = s->name, .node = measure_node(), .alone = s->alone};
@@ -131,6 +126,7 @@ static void run_one(const struct scenario *s)
     measure_settle(MM_ALL_NODES, SETTLE_NS);
     sched_stats_reset();
     steps_reset();
+    mm_costs_reset();
     clear_watch(true);
     counts_take(&before);
     u64 began = time_ns(), oldest = 0;
@@ -143,13 +139,12 @@ static void run_one(const struct scenario *s)
     work_us("elapsed", time_ns() - began);
     counts_since(&before, &after);
     clear_watch(false);
+    mm_costs_get(&costs);
     if (w.held)
         ballast_free(&w.rest);
-    mm_node_info(MM_ALL_NODES, &info);
     say_takes();
     say_counts(&after);
-    work_value("waits", after.waits, "takes");
-    work_value("clears_waited", after.waits ? info.max_clears_waited : 0, "clears");
+    work_value("clears_waited", costs.max_clears_waited, "clears");
     if (!w.alone)
         work_value("oldest_dirt", oldest, "ms");
     work_value("wake", most_clears_before_run(), "clears");

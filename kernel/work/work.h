@@ -37,6 +37,11 @@ struct work {
 void work_value(const char *metric, u64 value, const char *unit);
 void work_us(const char *metric, u64 ns);
 
+static inline u64 kib(u64 frames)
+{
+    return frames * (FRAME_SIZE / KIB);
+}
+
 void work_destroy(struct work *w);
 void work_create_now(struct work *w);
 void work_create_idle(struct work *w);
