@@ -95,7 +95,7 @@ void limpid_costs(struct mm_costs *out, bool reset)
         out->cleared += z->scrubbed_idle_local + z->scrubbed_idle_remote + z->scrubbed_aged +
                         load_relaxed(&z->scrubbed_takers_local) +
                         load_relaxed(&z->scrubbed_takers_remote) +
-                        load_relaxed(&z->scrubbed_at_free);
+                        load_relaxed(&z->scrubbed_at_free) + load_relaxed(&z->scrubbed_at_map);
         out->waits += z->waits;
         out->clears_waited += z->waits; /* one each at most (P4); a wait for two zones is two */
         out->max_clears_waited = MAX(out->max_clears_waited, z->max_clears_waited);

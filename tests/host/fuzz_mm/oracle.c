@@ -305,6 +305,22 @@ static void check_ages(void)
     oracle_mark_away(AWAY_CLAIMS | AWAY_STORES, false);
 }
 
+static void check_costs(const struct mm_zone_info *all)
+{
+    struct mm_costs c;
+    mm_costs_get(&c);
+    FUZZ_CHECK(c.cleared == info_clears(all) + all->scrubbed_at_free, "%llu cleared, not %llu",
+               (unsigned long long)c.cleared, (unsigned long long)info_clears(all));
+    FUZZ_CHECK(c.max_clears_waited <= 1 && c.cleared_twice == 0, "P4, P6: %llu, %llu",
+               (unsigned long long)c.max_clears_waited, (unsigned long long)c.cleared_twice);
+    FUZZ_CHECK(c.detained == all->in_flight && c.waits == all->waits, "%llu detained, %llu waits",
+               (unsigned long long)c.detained, (unsigned long long)c.waits);
+    mm_costs_reset();
+    mm_costs_get(&c);
+    FUZZ_CHECK(c.max_clears_waited == 0, "reset");
+    FUZZ_CHECK(mm_has_age_bound() && !mm_scrub_at_work(), "this is limpid");
+}
+
 void oracle_audit(bool contents)
 {
     struct mm_zone_info i;
@@ -338,6 +354,7 @@ void oracle_audit(bool contents)
 
     FUZZ_CHECK(info_clears(&i) - clears_before == oracle_clears, "%llu clears, not %u",
                (unsigned long long)(info_clears(&i) - clears_before), oracle_clears);
+    check_costs(&i);
     cpu_sums(&cpus);
     FUZZ_CHECK(cpus.stored_clean == i.stored_clean && cpus.stored_dirty == i.stored_dirty,
                "stores of CPUs and of zones");
