@@ -152,14 +152,13 @@ static void guest_reaped(void *arg)
     waitq_wake_all(&guest_changes);
 }
 
-static bool guest_exit_locked(struct guest *g, const char *fmt, ...) __printf_like(2, 3);
-static bool guest_exit_locked(struct guest *g, const char *fmt, ...)
+static void guest_exit_locked(struct guest *g, s64 code, const char *fmt, ...) __printf_like(3, 4);
+static void guest_exit_locked(struct guest *g, s64 code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    bool first = guest_set_exiting_locked(g, true, 0, fmt, ap);
+    guest_set_exiting_locked(g, true, code, fmt, ap);
     va_end(ap);
-    return first;
 }
 
 /* Everything goes back. The caller is the last thread, and is out of the address space. */
@@ -199,8 +198,11 @@ void guest_thread_end(struct guest *g)
     t->thread = NULL; /* nobody interrupts what is about to be gone */
     t->taken = false;
     bool last = --g->nr_threads == 0;
-    if (last)
-        guest_exit_locked(g, "exited: its last thread ended");
+    /* Else a guest could run for ever on threads that each end within their share. */
+    if (g->cpu_limit_ns && guest_cpu_ns_locked(g) >= g->cpu_limit_ns)
+        guest_exit_locked(g, -1, CPU_TIME_USED_UP, g->cpu_limit_ns / 1000000);
+    else if (last)
+        guest_exit_locked(g, 0, "exited: its last thread ended");
     spin_unlock(&g->lock);
     /* Who is not the last must not touch the guest any more. */
     if (last)

@@ -309,5 +309,5 @@ void on_user_return(void)
     if (guest_must_end(g))
         guest_thread_end(g);
     if (guest_over_limit(g))
-        guest_end(g, -1, "killed: its CPU time of %lu ms is used up", g->cpu_limit_ns / 1000000);
+        guest_end(g, -1, CPU_TIME_USED_UP, g->cpu_limit_ns / 1000000);
 }

@@ -167,6 +167,7 @@ static inline bool guest_must_end(const struct guest *g)
     /* Relaxed: orders nothing. Who set it kicks this CPU afterwards. */
     return load_relaxed(&g->state) == GUEST_EXITING;
 }
+#define CPU_TIME_USED_UP "killed: its CPU time of %lu ms is used up"
 /* Ends the guest, and the calling thread of it. `fmt` says how it ended. */
 void guest_end(struct guest *g, s64 code, const char *fmt, ...) __printf_like(3, 4)
     __attribute__((noreturn));

@@ -55,15 +55,21 @@ u64 guest_cpu_ns_locked(struct guest *g)
     return ns;
 }
 
-bool guest_over_limit(struct guest *g)
+/* What the guest may still run; 0: nothing. */
+static u64 cpu_left(struct guest *g)
 {
     spin_lock(&g->lock);
     u64 ran = guest_cpu_ns_locked(g);
     spin_unlock(&g->lock);
-    if (ran >= g->cpu_limit_ns)
-        return true;
-    thread_limit_again(quantum(g->cpu_limit_ns - ran));
-    return false;
+    return ran < g->cpu_limit_ns ? g->cpu_limit_ns - ran : 0;
+}
+
+bool guest_over_limit(struct guest *g)
+{
+    u64 left = cpu_left(g);
+    if (left)
+        thread_limit_again(quantum(left));
+    return left == 0;
 }
 
 /* ---- making them ---- */
@@ -77,7 +83,7 @@ static struct thread *thread_make(struct guest *g, struct guest_thread *place, u
         return NULL;
     thread_set_guest(t, g);
     if (g->cpu_limit_ns)
-        thread_limit_cpu(t, quantum(g->cpu_limit_ns));
+        thread_limit_cpu(t, quantum(cpu_left(g)));
     return t;
 }
 

@@ -137,7 +137,10 @@ static bool frames_are_zero(pfn_t pfn, u64 frames)
     return true;
 }
 
-/* Scrubs and reads. 0, E_DIRTY (it is not zero), E_KILLED. */
+/*
+ * Scrubs and reads, a part at a time that fits into a cache: what is read was just written, and
+ * the guest is about to use it. 0, E_DIRTY (it is not zero), E_KILLED.
+ */
 static int touch_frames(struct touch *t, u64 entry)
 {
     pfn_t pfn = entry_pfn(entry);

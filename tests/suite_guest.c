@@ -173,12 +173,13 @@ static void crowds_are_killed(void)
 static void threads_share_their_time(void)
 {
     struct guest_stat stat;
-    if (!ktest_guest_have("crowd"))
+    if (!ktest_guest_have("crowd") || !ktest_guest_have("relay"))
         return;
-    for (unsigned i = 0; i < 3; i++) {
-        struct guest_config cfg = GUEST_CONFIG_DEFAULT("crowd");
+    for (unsigned i = 0; i < 4; i++) {
+        /* Five at a time, or one after the other. */
+        struct guest_config cfg = GUEST_CONFIG_DEFAULT(i % 2 ? "relay" : "crowd");
         cfg.mem = 2 * MIB;
-        cfg.secret = "5";
+        cfg.secret = i % 2 ? NULL : "5";
         cfg.linger = true;
         cfg.cpu_ns = (30 + 30 * i) * KTEST_MS;
         unsigned id = ktest_guest_start(&cfg);

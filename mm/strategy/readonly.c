@@ -11,6 +11,9 @@
  * built, and its first write to each comes to us. A page that is only read costs no fault at all
  * after it is mapped, and a guest that writes what it reads pays as under `onmap`.
  *
+ * Another strategy at any moment: nothing more is shown. What was mapped dirty by then stays so
+ * until it is written to, is given back, or its guest ends.
+ *
  * Where it is: guest/touch.c maps a dirty page without PROT_WRITE if all the guest does is read,
  * and lets it pass by the check; this strategy alone may do that, because `carry` says so. The
  * first write scrubs, checks and allows writing.
