@@ -139,7 +139,7 @@ static void threads_share_memory(void)
     if (!ktest_guest_have("crowd"))
         return;
     for (unsigned i = 0; i < ARRAY_SIZE(id); i++)
-        id[i] = start_words("crowd", (4 + 3 * i) * MIB, false, "%ux60x%lu", 2 + 3 * i,
+        id[i] = start_words("crowd", (4 + 3 * i) * MIB, false, "%ux20x%lu", 2 + 3 * i,
                             ktest_random() % 1000 + 1);
     for (unsigned i = 0; i < ARRAY_SIZE(id); i++) {
         ktest_guest_ends_well(id[i]);

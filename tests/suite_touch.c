@@ -164,7 +164,7 @@ static void strategies_change_under_guests(void)
         unsigned soils = start("secretive", 12 * MIB, "on-its-way-", true);
         for (unsigned i = 0; i < ARRAY_SIZE(id); i++) {
             char words[24];
-            snprintf(words, sizeof(words), "%ux50x%lu", 2 + i, ktest_random() % 1000 + 1);
+            snprintf(words, sizeof(words), "%ux20x%lu", 2 + i, ktest_random() % 1000 + 1);
             CHECK(mm_strategy_set(strategies[ktest_random() % 3]) == 0);
             id[i] = start("crowd", 4 * MIB, words, false);
         }
