@@ -8,6 +8,7 @@
 #include "kernel/crash.h"
 #include "lib/log.h"
 #include "lib/string.h"
+#include "mm/classic/strategy/strategy.h"
 #include "mm/mm.h"
 #include "sched/sched.h"
 
@@ -161,6 +162,83 @@ static void NOINLINE crash_two_at_once(void)
     panic("crash: the first of two");
 }
 
+/*
+ * The schedules of two columns that `walk` and `mark` fail by (mm/classic/strategy/), acted: B is
+ * the first idle CPU that comes to the named point, and stands there until A, this thread, has
+ * done its step.
+ */
+static const char *crash_point;
+static u32 crash_held;    /* (a) B stands there */
+static pfn_t crash_pfn;   /* what it is about; written before crash_held */
+static u32 crash_release; /* (a) */
+
+static void crash_hold(const char *point, pfn_t pfn)
+{
+    if (strcmp(point, crash_point) != 0 || !cas(&crash_held, 0u, 1u))
+        return;
+    store_relaxed(&crash_pfn, pfn);
+    store_release(&crash_held, 2u);
+    while (!load_acquire(&crash_release))
+        cpu_relax();
+}
+
+/* The block that B is about, once it stands there. PFN_NONE: nobody comes. */
+static pfn_t crash_wait_for_b(const char *point)
+{
+    u64 end = time_ns() + LOST_NS;
+    const char *s = mm_strategy_name();
+    if (strcmp(mm_backend_name(), "classic") != 0 ||
+        (strcmp(s, "walk") != 0 && (strcmp(s, "mark") != 0 || point[17] != 'n'))) {
+        log_line("crash: boot with scrub=walk,off%s: here it is alloc=%s, strategy %s",
+                 point[17] == 'n' ? " or scrub=mark,off" : "", mm_backend_name(), s);
+        return PFN_NONE;
+    }
+    crash_point = point;
+    store_release(&classic_gate, crash_hold);
+    mm_scrub_enable(true);
+    while (load_acquire(&crash_held) != 2 && time_ns() < end)
+        sched_yield();
+    return load_acquire(&crash_held) == 2 ? load_relaxed(&crash_pfn) : PFN_NONE;
+}
+
+/* Takes block after block until it has that frame. */
+static void crash_take(pfn_t wanted)
+{
+    unsigned node = heap_of(wanted)->node;
+    for (unsigned order = ORDER_MAX + 1; order-- > 0;) {
+        pfn_t pfn;
+        while ((pfn = mm_take(order, TAKE_ANY | TAKE_THIS_NODE, node)) != PFN_NONE)
+            if (pfn <= wanted && wanted < pfn + (1ULL << order))
+                return;
+    }
+}
+
+static void NOINLINE crash_stale_link(void)
+{
+    pfn_t pfn = crash_wait_for_b("walk: before the next link");
+    if (pfn == PFN_NONE)
+        return;
+    crash_take(pfn); /* A: delist the page */
+    store_release(&crash_release, 1u);
+    thread_sleep(LOST_NS); /* B: page = page_list_next(page) */
+    panic("crash: the stale link led nowhere in particular");
+}
+
+static void NOINLINE crash_lost_write(void)
+{
+    pfn_t pfn = crash_wait_for_b("walk: before a clear");
+    if (pfn == PFN_NONE)
+        return;
+    crash_take(pfn);
+    u64 *mine = frame_va(pfn);
+    store_relaxed(mine, 0x5ec3e7ULL);
+    store_release(&crash_release, 1u);
+    for (u64 end = time_ns() + LOST_NS; load_relaxed(mine) && time_ns() < end;)
+        cpu_relax();
+    if (load_relaxed(mine) == 0)
+        panic("P2 one owner: walk: pfn 0x%lx was cleared under its owner", pfn);
+}
+
 static const struct {
     const char *name, *help;
     void (*run)(void);
@@ -177,6 +255,10 @@ static const struct {
      true},
     {"lost-cpu", "another CPU is dead: it does not answer", crash_lost_cpu, true},
     {"broken-records", "the panic itself meets nonsense", crash_broken_records, true},
+    {"stale-link", "scrub=mark or walk: a block is taken while an idle CPU stands on it: P2",
+     crash_stale_link, true},
+    {"lost-write", "scrub=walk: an idle CPU clears what has got an owner: P2", crash_lost_write,
+     true},
     {"two-at-once", "two CPUs panic at the same time", crash_two_at_once, true},
 };
 

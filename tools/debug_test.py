@@ -97,7 +97,8 @@ def check_complete(panic, silent):
         elif not section.calls and not user:
             raise Unproven(f"cpu {cpu}: no calls")
         # It keeps no frame pointer, so its caller is the one that is easily missed.
-        if "clear_frame_stream" in section.names() and "scrub_claimed" not in section.names():
+        if "clear_frame_stream" in section.names() and \
+                not {"scrub_claimed", "scrub_clear"} & set(section.names()):
             raise Unproven(f"cpu {cpu}: nobody called clear_frame_stream()")
 
 
@@ -136,12 +137,13 @@ class Crash:
     """One kind: what it says, and what the panicking CPU's calls are, innermost first."""
 
     def __init__(self, kind, message, calls, before="", promise="none of P1 to P9", lock=None,
-                 silent=(), also=None):
+                 silent=(), also=None, words=""):
         self.kind, self.message, self.calls, self.before = kind, message, calls, before
         self.promise, self.lock, self.silent, self.also = promise, lock, silent, also
+        self.words = words
 
     def prove(self):
-        words = f"console=plain run='{self.before}crash {self.kind}; off'"
+        words = f"console=plain {self.words} run='{self.before}crash {self.kind}; off'"
         machine = Machine(firmware="pvh", cpus=CPUS, nodes=NODES, mem=256, words=words)
         ending, sentence, text, _ = boot_to_text(machine, LIMIT)
         try:
@@ -228,6 +230,12 @@ CRASHES = [
           also=also_hang_other),
     Crash("lost-cpu", "cpu 1 is gone", ["crash_lost_cpu"], silent=(1,)),
     Crash("broken-records", "nonsense", ["crash_broken_records"], also=also_telling_breaks),
+    Crash("stale-link", "^P2 one owner: mark: stale link: the block at pfn .* left the free list",
+          ["walk_lists", "mark_step", "idle_loop"], promise="P2, one owner", words="scrub=mark,off scrubbers=1"),
+    Crash("stale-link", "^P2 one owner: walk: stale link: the block at pfn .* left the free list",
+          ["walk_lists", "walk_step", "idle_loop"], promise="P2, one owner", words="scrub=walk,off scrubbers=1"),
+    Crash("lost-write", "^P2 one owner: walk: pfn .* was cleared under its owner",
+          ["crash_lost_write"], promise="P2, one owner", words="scrub=walk,off scrubbers=1"),
     Crash("two-at-once", "the (first|second) of two", []),
 ]
 

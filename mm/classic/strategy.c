@@ -21,7 +21,7 @@ static const struct classic_strategy *const strategies[] = {
 };
 
 const struct classic_strategy *classic_strategy = &strategy_inplace;
-void (*classic_gate)(const char *point);
+void (*classic_gate)(const char *point, pfn_t pfn);
 
 static u32 stopped; /* (a) */
 static u32 active;  /* (a) steps at work */

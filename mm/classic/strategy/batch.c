@@ -120,7 +120,7 @@ static bool batch_step(struct scrub *s)
     u32 mine = detain_batch(h, batch_order()), reached = 0, next;
     if (mine == LINK_NONE)
         return false;
-    gate("batch: detained");
+    gate("batch: detained", h, mine);
     u32 stopped = clear_batch(s, mine, &reached);
     bool before = true; /* before the block in which it stopped */
     heap_lock();

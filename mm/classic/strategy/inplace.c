@@ -67,7 +67,7 @@ bool inplace_step(struct scrub *s)
      */
     store_relaxed(&r->first_dirty, at);
     flags_change(r, BK_SCRUBBING | BK_ABORT, 0);
-    gate("inplace: let go");
+    gate("inplace: let go", h, i);
 
     heap_lock();
     heap_settle_locked(h, i); /* if it is still there */

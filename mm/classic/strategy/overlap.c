@@ -126,7 +126,7 @@ static u32 chunk_clear(struct scrub *s, struct slot *mine)
             continue;
         store_relaxed(&mine->at, heap_pfn(s->h, f) + 1);
         full_fence(); /* pairs with the locked instruction in dirt_drop_one() of the taker */
-        gate("overlap: at a frame");
+        gate("overlap: at a frame", s->h, f);
         if (load_relaxed(&r->flags) & FR_DIRTY) {
             scrub_clear(s, f);
             if (!dirt_drop_one(&s->drop, f, 0))

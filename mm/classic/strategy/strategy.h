@@ -92,16 +92,17 @@ unsigned batch_order(void);
 void overlap_init(void);
 
 /*
- * Turn gates: a test may hold a CPU at a named point of a strategy until another has done its
- * step, so that a schedule of two columns can be acted. Off: a load and a branch.
+ * Turn gates: a test may hold a CPU at a named point of a strategy, where it is about frame i,
+ * until another has done its step, so that a schedule of two columns can be acted. Off: a load
+ * and a branch.
  */
-extern void (*classic_gate)(const char *point); /* (a) NULL: off */
+extern void (*classic_gate)(const char *point, pfn_t pfn); /* (a) NULL: off */
 
-static inline void gate(const char *point)
+static inline void gate(const char *point, const struct heap *h, u32 i)
 {
-    void (*hold)(const char *) = load_acquire(&classic_gate);
+    void (*hold)(const char *, pfn_t) = load_acquire(&classic_gate);
     if (unlikely(hold != NULL))
-        hold(point);
+        hold(point, heap_pfn(h, i));
 }
 
 #endif

@@ -41,9 +41,9 @@ bool walk_lists(struct scrub *s, const char *who, bool (*visit)(struct scrub *s,
         return false;
     for (unsigned k = ORDER_MAX + 1; k-- > 0;) {
         for (u32 i = load_relaxed(&h->head[k]), next; i != LINK_NONE; i = next) {
-            gate("walk: on a block");
+            gate("walk: on a block", h, i);
             did = visit(s, i, k) || did;
-            gate("walk: before the next link");
+            gate("walk: before the next link", h, i);
             next = load_relaxed(&rec(h, i)->next);
             if (next != LINK_NONE && (next < h->first || next >= h->end))
                 panic_stale(h, who, i, k, next);
@@ -70,7 +70,7 @@ static bool walk_visit(struct scrub *s, u32 i, unsigned k)
     for (u32 n = 0; n < 1u << k && i + n < h->end; n++) {
         if (!(load_relaxed(&rec(h, i + n)->flags) & FR_DIRTY))
             continue;
-        gate("walk: before a clear");
+        gate("walk: before a clear", h, i + n);
         scrub_clear(s, i + n);
         if (!dirt_drop_one(&s->drop, i + n, 0))
             s->twice++; /* somebody else has cleared it too, or worse: owns it */

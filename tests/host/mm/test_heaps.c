@@ -302,8 +302,9 @@ static const char *turn_at;
 static void (*turn_of_a)(void);
 
 /* A's whole step, at B's named point, once. */
-static void take_turn(const char *point)
+static void take_turn(const char *point, pfn_t pfn)
 {
+    (void)pfn;
     if (strcmp(point, turn_at) != 0 || turn)
         return;
     turn++;
@@ -403,7 +404,7 @@ static bool clear_hook(void *p, size_t bytes, bool stream)
     (void)p;
     (void)bytes;
     (void)stream;
-    take_turn("clear");
+    take_turn("clear", PFN_NONE);
     return false;
 }
 
