@@ -21,8 +21,9 @@ static u32 stands; /* (a) a CPU is at the gate */
 static u32 open;   /* (a) it may go on */
 
 /* The first CPU that stands on a block waits, once. Preemption is off there, interrupts are on. */
-static void hold_on_a_block(const char *point)
+static void hold_on_a_block(const char *point, pfn_t pfn)
 {
+    (void)pfn;
     if (strcmp(point, "walk: on a block") != 0 || xchg(&stands, 1u))
         return;
     while (!load_acquire(&open)) /* pairs with the release in act() */

@@ -11,13 +11,14 @@ extern const struct ktest_suite suite_touch;
 extern const struct ktest_suite suite_readonly;
 extern const struct ktest_suite suite_accounting;
 extern const struct ktest_suite suite_pressure;
+extern const struct ktest_suite suite_strategies;
 extern const struct ktest_suite suite_promises;
 extern const struct ktest_suite suite_thread;
 extern const struct ktest_suite suite_selftest;
 
 const struct ktest_suite *const ktest_suites[] = {
-    &suite_lib,      &suite_boot,   &suite_sched,    &suite_mm,         &suite_policy,
-    &suite_guest,    &suite_touch,  &suite_readonly, &suite_accounting, &suite_pressure,
-    &suite_promises, &suite_thread, &suite_selftest,
+    &suite_lib,        &suite_boot,     &suite_sched,    &suite_mm,         &suite_policy,
+    &suite_guest,      &suite_touch,    &suite_readonly, &suite_accounting, &suite_pressure,
+    &suite_strategies, &suite_promises, &suite_thread,   &suite_selftest,
 };
 const unsigned ktest_nr_suites = ARRAY_SIZE(ktest_suites);
