@@ -313,8 +313,20 @@ plot "matrix.dat" using 1:2:(0.48):(0.46):3 with boxxyerror lc rgb variable""")
 
 
 # ---- the story -------------------------------------------------------------------------------------
-def tell_story(strategies, cells, figures):
-    """tools/compare_story.md with its {work: scenario metric strategy} and {cell: strategy Pn}."""
+def schedule(out, scenario):
+    """The two columns that the explorer found, as a block of text."""
+    path = os.path.join(out, "schedules", scenario + ".txt")
+    if not os.path.exists(path):
+        return "(no schedule)"
+    with open(path, encoding="utf-8") as f:
+        found = re.search(r"^  A: .*?(?=^  again:)", f.read(), re.M | re.S)
+    columns = found[0].rstrip().split("\n") if found else ["(no schedule)"]
+    return "\n".join(("    " + line).rstrip() for line in columns)
+
+
+def tell_story(out, cells, figures):
+    """tools/compare_story.md with its {work: scenario metric strategy}, {cell: strategy Pn} and
+    {schedule: scenario}."""
     with open(os.path.join(ROOT, "tools/compare_story.md"), encoding="utf-8") as f:
         text = f.read()
 
@@ -333,6 +345,7 @@ def tell_story(strategies, cells, figures):
 
     text = re.sub(r"\{work: ([^}]+)\}", work, text)
     text = re.sub(r"\{cell: ([^}]+)\}", cell, text)
+    text = re.sub(r"\{schedule: (\w+)\}", lambda m: schedule(out, m[1]), text)
     return text.replace("{machine}", machine_words())
 
 
@@ -342,7 +355,7 @@ def make(out, strategies, cells, rows, seconds):
     blocks = page_blocks(strategies, cells, figures, seconds)
     for name, text in (("compare.md", render_md(blocks)),
                        ("index.html", render_html("Limpid: make compare", blocks)),
-                       ("thread-story.md", tell_story(strategies, cells, figures))):
+                       ("thread-story.md", tell_story(out, cells, figures))):
         with open(os.path.join(out, name), "w", encoding="utf-8") as f:
             f.write(text)
     if not shutil.which("gnuplot"):
