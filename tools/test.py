@@ -108,7 +108,7 @@ def story(name, machine):
     """As `make run </dev/null` does it: the story must end with a prober that found nothing."""
     out = Outcome(name)
     again = f"make run {machine.knobs()} </dev/null"
-    machine.words = "console=plain exit"
+    machine.words = f"console=plain exit {machine.words}".strip()
     ending, sentence, text, out.seconds = boot_to_text(machine, STORY_LIMIT)
     log = save_log(name, text)
     probes = re.findall(r"prober: (\d+) leaks in (\d+) frames", text)
@@ -127,6 +127,19 @@ def story(name, machine):
         out.passed = 1
         out.remark = f"prober: 0 leaks in {probes[-1][1]} frames"
     return out
+
+
+def prove_story_leaks():
+    """Under `readonly` the story must end badly, with a warning: the prober reads the secret."""
+    ending, sentence, text, _ = boot_to_text(
+        Machine(firmware="pvh", words="console=plain exit scrub=readonly"), STORY_LIMIT)
+    probes = re.findall(r"prober: (\d+) leaks in (\d+) frames", text)
+    if ending != "fail" or not probes or int(probes[-1][0]) == 0:
+        raise Unproven(f"expected a story that fails by a prober with leaks; {ending}: {sentence}, "
+                       f"it said {probes}\n{tail(text)}")
+    if "** WARNING: scrub=readonly LEAKS" not in text:
+        raise Unproven("no banner says that this strategy leaks")
+    return f"as expected, and with a warning: {probes[-1][0]} leaks in {probes[-1][1]} frames"
 
 
 def proof(name, prove, *args):
@@ -268,7 +281,9 @@ def story_jobs():
     return [(f"story.{fw}", story, (f"story.{fw}", Machine(firmware=fw)))
             for fw in ("bios", "uefi")] + [
         ("story.pvh-1cpu", story,
-         ("story.pvh-1cpu", Machine(firmware="pvh", cpus=1, nodes=1, mem=512)))]
+         ("story.pvh-1cpu", Machine(firmware="pvh", cpus=1, nodes=1, mem=512))),
+        ("story.onmap", story, ("story.onmap", Machine(firmware="pvh", words="scrub=onmap"))),
+        ("story.readonly", proof, ("story.readonly", prove_story_leaks))]
 
 
 def outside_jobs(seed, rounds):
