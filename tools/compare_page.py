@@ -165,11 +165,14 @@ def matrix_blocks(strategies, cells):
 def work_blocks(strategies, figures):
     blocks = [("h", 2, "The same work for all"),
               ("p", "S is 1 GiB. Beside each scenario but `huge` and `speck` runs a sampler that takes "
-                    "and frees single frames, now and then 2 MiB: its times are the percentiles. "
-                    "Percentiles of `huge` and `speck` are of their own requests. Times are of "
-                    "machines under TCG, so only how they compare says something; all else is "
-                    "counted. Steps are basic blocks of `mm/` under a zone lock, counted by an image "
-                    "of its own on a smaller machine."),
+                    "and frees single frames, now and then 2 MiB: its times are the percentiles, "
+                    "without what other threads had of its CPU. Percentiles of `huge` and `speck` "
+                    "are of their own requests. Times are of machines under TCG, with more CPUs than "
+                    "the host has cores, so only how they compare says something, and the tails "
+                    "little; all else is counted. Steps are basic blocks of `mm/` under a zone lock, "
+                    "counted by an image of its own on a smaller machine. What was zero before it "
+                    "was dirty (page tables, pages that a guest never wrote) counts as cleared "
+                    "though clean, under all strategies alike."),
               ("table", ["scenario", "what"],
                [[f"`{name}`", what] for name, what in SCENARIOS.items()])]
     for metric, (what, unit, divisor) in {**COLUMNS, **MORE_IS_BETTER}.items():
