@@ -93,11 +93,11 @@ static u64 forgotten(unsigned node, unsigned busy, u64 wait_ns)
 void promise_no_dirt_forgotten(struct promise_result *r)
 {
     enum { AGE_MS = 100, WAIT_S = 2 };
-    unsigned node = measure_cpu(measure_node(), 0);
+    /* The largest that has a CPU: a node without is never busy. */
+    unsigned node = cpu_node(measure_cpu(measure_node(), 0));
     struct mm_policy saved, p;
     u64 idle, helped = 0, aged;
 
-    node = cpu_node(node) == measure_node() ? measure_node() : cpu_node(node);
     idle = forgotten(node, NOBODY, WAIT_S * NS_PER_S);
     if (nr_nodes > 1)
         helped = forgotten(node, node, WAIT_S * NS_PER_S);

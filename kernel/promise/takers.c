@@ -106,7 +106,10 @@ void promise_hides_nothing(struct promise_result *r)
 
 /* ---- P5 ---- */
 
-/* No hold may grow with what is freed or taken: what mm/ allows itself at most, in basic blocks. */
+/*
+ * In basic blocks. The number matters little: a hold that is bounded stays far below it, one that
+ * grows with what is taken or freed passes it at 16 MiB or so.
+ */
 #define STEPS_BOUND 16384
 
 static void some_of_everything(unsigned node)
