@@ -32,10 +32,12 @@ static bool rest_others_sleep(void)
     return true;
 }
 
+/* No other CPU would scrub this one's node. */
 static bool rest_alone(void)
 {
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-        if (cpu != cpu_id() && load_acquire(&cpu_by_id(cpu)->online))
+        if (cpu != cpu_id() && load_acquire(&cpu_by_id(cpu)->online) &&
+            (mm_helps_busy_nodes() || cpu_node(cpu) == cpu_node(cpu_id())))
             return false;
     return true;
 }

@@ -34,6 +34,7 @@ struct backend {
     void (*bell_pass_on)(void);
     u64 (*aged_step)(unsigned node);
     bool no_age_bound;           /* (c) aged_step() does nothing */
+    bool no_help;                /* (c) idle CPUs do not scrub for a node whose own are all busy */
     bool (*scrub_at_work)(void); /* NULL: what is at work is in flight, and shows there */
 
     /* Its strategies by number, NULL past the last; the one in force; E_NOENT if not its own. */

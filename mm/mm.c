@@ -186,6 +186,11 @@ bool mm_has_age_bound(void)
     return !mm_backend->no_age_bound;
 }
 
+bool mm_helps_busy_nodes(void)
+{
+    return !mm_backend->no_help;
+}
+
 bool mm_scrub_at_work(void)
 {
     return mm_backend->scrub_at_work && mm_backend->scrub_at_work();

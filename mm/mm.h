@@ -257,6 +257,8 @@ void mm_costs_reset(void);
 
 /* False: this backend never scrubs dirt because of its age, whatever the policy says. */
 bool mm_has_age_bound(void);
+/* False: a node whose CPUs are all busy stays dirty. */
+bool mm_helps_busy_nodes(void);
 /*
  * A scrub step is at work whose frames are not in flight, so that CPUs have counted what zones
  * have not. Always false on limpid. Any context.

@@ -28,6 +28,7 @@ const struct backend backend_classic = {
     .bell_pass_on = heaps_bell_pass_on,
     .aged_step = no_age_bound,
     .no_age_bound = true,
+    .no_help = true,
     .scrub_at_work = heaps_scrub_at_work,
     .strategy_nth = heaps_strategy_nth,
     .strategy_name = heaps_strategy_name,
