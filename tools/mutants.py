@@ -39,6 +39,7 @@ TESTS = {
     "corpus": ("host/fuzz_mm/test_corpus_mm",),
     "random": ("host/mm/test_random",),
     "guest": ("host/guest/test_guest_memory",),
+    "guest_threads": ("host/guest/test_guest_threads",),
     "threads": ("host/mm/test_threads",),
     "tsan": ("host/tsan/test_threads",),
 }

@@ -48,11 +48,11 @@ def run_tsan(path, *args):
     return status, text
 
 
-def prove_tsan(seed):
-    status, text = run_tsan("host/tsan/test_threads", f"seed={seed}")
+def prove_tsan(name, seed):
+    status, text = run_tsan(f"host/tsan/{name}", f"seed={seed}")
     if "ThreadSanitizer" in text:
         raise Unproven("ThreadSanitizer speaks:\n" + "\n".join(text.split("\n")[:45]))
-    counts = re.search(r"^test_threads: (\d+) passed, 0 failed$", text, re.M)
+    counts = re.search(rf"^{name}: (\d+) passed, 0 failed$", text, re.M)
     if status != 0 or not counts:
         raise Unproven(f"status {status}\n{text[-2000:]}")
     return f"{counts[1]} cases, silent"
@@ -102,7 +102,9 @@ def prove_explore_ends():
 
 def jobs(proof, seed):
     return [("host.explore_ends", proof, ("host.explore_ends", prove_explore_ends)),
-            ("host.tsan", proof, ("host.tsan", prove_tsan, seed)),
+            ("host.tsan", proof, ("host.tsan", prove_tsan, "test_threads", seed)),
+            ("host.tsan_guest", proof,
+             ("host.tsan_guest", prove_tsan, "test_guest_threads", seed)),
             ("host.tsan_speaks", proof, ("host.tsan_speaks", prove_tsan_speaks)),
             ("host.mutants_apply", proof, ("host.mutants_apply", prove_mutants_apply))]
 

@@ -9,7 +9,8 @@
 
 FUZZ_MM      := $(wildcard tests/host/fuzz_mm/*.c)
 FUZZ_MM_HOST := $(FUZZ_MM:%=$(B)/host/mm/%.o)
-TSAN_PROGRAMS := $(B)/host/tsan/test_threads $(B)/host/tsan/planted_race
+TSAN_PROGRAMS := $(B)/host/tsan/test_threads $(B)/host/tsan/test_guest_threads \
+                 $(B)/host/tsan/planted_race
 TSAN_MM      := $(MM_SOURCES:%=$(B)/host/tsan/%.o)
 
 proof-programs: $(B)/host/fuzz_mm/test_corpus_mm $(TSAN_PROGRAMS)
@@ -30,6 +31,20 @@ $(B)/host/tsan/%.c.o: %.c $(B)/host/flags.txt
 $(B)/host/tsan/test_threads: $(B)/host/tsan/tests/host/mm/test_threads.c.o $(TSAN_MM)
 	@echo "  TSANLD  $@"
 	$(Q)$(CC) $(TSAN_CFLAGS) -o $@ $^
+# Guests see another arch.h, which has a few types more.
+TSAN_GUEST := tests/host/guest/test_guest_threads.c guest/memory.c guest/touch.c guest/gather.c \
+              guest/check.c
+TSAN_GUEST_OBJECTS := $(TSAN_GUEST:%=$(B)/host/tsan/guest-kind/%.o)
+$(TSAN_GUEST_OBJECTS): $(B)/host/tsan/guest-kind/%.c.o: %.c $(B)/host/flags.txt
+	@mkdir -p $(@D)
+	@echo "  TSANCC  $<"
+	$(Q)$(CC) -Itests/host/guest $(TSAN_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/host/tsan/test_guest_threads: $(TSAN_GUEST_OBJECTS) $(TSAN_MM)
+	@echo "  TSANLD  $@"
+	$(Q)$(CC) $(TSAN_CFLAGS) -o $@ $^
+-include $(TSAN_GUEST_OBJECTS:.o=.d)
+
 $(B)/host/tsan/planted_race: $(B)/host/tsan/tests/host/tsan/planted_race.c.o $(TSAN_MM)
 	@echo "  TSANLD  $@"
 	$(Q)$(CC) $(TSAN_CFLAGS) -o $@ $^
