@@ -62,7 +62,7 @@ static void table_ready_locked(void)
 {
     for (unsigned i = 0; i < GUESTS_MAX && !guest_ready; i++) {
         spin_init(&guest_table[i].lock, "guest", RANK_GUEST, i);
-        waitq_init(&guest_table[i].gate, "guest memory");
+        mutex_init(&guest_table[i].gate, "guest memory");
         waitq_init(&guest_table[i].touched, "guest touch");
     }
     if (!guest_ready)

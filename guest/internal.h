@@ -112,7 +112,7 @@ struct guest_thread {
 
 struct guest {
     struct spinlock lock;        /* first, with the queues: they outlive the guest */
-    struct waitq gate;           /* the memory gate: who waits to get in */
+    struct mutex gate;           /* the memory gate */
     struct waitq touched;        /* who waits for a touch of another thread to end */
     unsigned id;                 /* (t) 0: this place is free */
     char name[GUEST_NAME_MAX];   /* (c) */
@@ -135,7 +135,6 @@ struct guest {
     unsigned nr_stacks;       /* (g) of threads that are not reaped yet */
     unsigned threads_started; /* (g) in all */
 
-    unsigned gate_taken;     /* (a) 1: somebody is in; cas to enter, release to leave */
     struct list touching;    /* (m) guest/touch.c: touches under way */
     u64 touches_ended;       /* (m), read without it by who waits for one to end */
     struct aspace space;     /* (m) kind ring3 */

@@ -38,14 +38,12 @@ struct touching {
 
 void guest_memory_enter(struct guest *g)
 {
-    waitq_wait(&g->gate, cas(&g->gate_taken, 0u, 1u));
+    mutex_lock(&g->gate);
 }
 
 void guest_memory_leave(struct guest *g)
 {
-    /* Release: what was done inside is seen by who enters next (its cas acquires). */
-    store_release(&g->gate_taken, 0u);
-    waitq_wake_all(&g->gate);
+    mutex_unlock(&g->gate);
 }
 
 /* Is anybody at work in the range? In the gate. */

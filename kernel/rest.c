@@ -65,6 +65,7 @@ static bool rest_settle(u64 end, u64 *dirty)
     bool alone = rest_alone();
     u64 since = time_ns();
 
+    *dirty = ~0ULL;
     for (unsigned same = 0;;) {
         u64 now = time_ns();
         if (now > end)
@@ -73,7 +74,10 @@ static bool rest_settle(u64 end, u64 *dirty)
             same = 0;
             since = now;
         } else if (++same >= SAME) {
+            u64 was = *dirty;
             *dirty = mm_scrub_enabled() ? rest_dirty() : 0;
+            if (*dirty < was) /* somebody scrubs: it may be us, between two looks */
+                since = now;
             if (*dirty == 0 || now - since > LOST_NS)
                 return true;
         }

@@ -90,8 +90,9 @@ void waitq_init(struct waitq *q, const char *name);
 /*
  * Waits until `cond` is true. thread_interrupt() makes the condition be looked at again, so a
  * wait that a kill should end names the kill in its condition. The queue must outlive whoever
- * wakes it: a waiter that sees its condition true at once has not waited for the waker. The condition is looked at after the thread is queued, so that a
- * wake between look and sleep is not lost. cond may be evaluated more than once.
+ * wakes it: a waiter that sees its condition true at once has not waited for the waker. The
+ * condition is looked at after the thread is queued, so that a wake between look and sleep is not
+ * lost. cond may be evaluated more than once.
  */
 #define waitq_wait(q, cond)      \
     do {                         \
@@ -109,6 +110,18 @@ void waitq_cancel(struct waitq *q);
 void waitq_block(struct waitq *q);
 /* Wakes all. May be called with interrupts off, and from interrupt handlers. */
 void waitq_wake_all(struct waitq *q);
+
+/*
+ * A lock to sleep for: first come, first served, whoever is interrupted meanwhile (it queues again).
+ * Threads only, no spin lock held. Unlocked by who locked it.
+ */
+struct mutex {
+    struct waitq waiters;
+    struct thread *owner; /* (a) NULL: free. From one thread to the next under the queue's lock */
+};
+void mutex_init(struct mutex *m, const char *name);
+void mutex_lock(struct mutex *m);
+void mutex_unlock(struct mutex *m);
 
 /* What a CPU's scheduler has counted; a racy copy. */
 struct sched_stats {
