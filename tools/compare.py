@@ -98,8 +98,8 @@ def small_machine():
 
 
 def work_machine():
-    """A node of its own for S, with an aligned GiB in it; 2.75 GiB in all."""
-    return Machine(layout=[Node(512, [0, 1]), Node(2304, [2, 3])], firmware="pvh")
+    """A node of its own for S, with an aligned GiB in it; 3.25 GiB in all."""
+    return Machine(layout=[Node(512, [0, 1]), Node(2816, [2, 3])], firmware="pvh")
 
 
 def words_of(strategy, run):

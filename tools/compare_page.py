@@ -18,12 +18,12 @@ PROMISES = {
     "P8": "idle work yields", "P9": "no dirt is forgotten"}
 SCENARIOS = {
     "destroy": "a guest of 1 GiB is destroyed",
-    "create_now": "a guest of 1 GiB where one has just died",
+    "create_now": "a guest of 1 GiB where one has just died; the better of two",
     "create_idle": "the same after a second of idle",
     "churn": "8 guests at a time come and go, 24 in all",
     "one_busy": "half a GiB of dirt on a node whose CPUs are busy, the other idle",
     "all_busy": "the same with every CPU busy, age bound 200 ms",
-    "huge": "an order-15 block (128 MiB), asked for in mid-scrub",
+    "huge": "an order-15 block (128 MiB), asked for in mid-scrub until it is had",
     "speck": "one dirty frame in a clean GiB, then all of it in blocks of 2 MiB",
     "balloon": "two guests inflate and deflate"}
 # metric: (what it is, its unit for people, divisor); less is better
@@ -42,9 +42,13 @@ COLUMNS = {
     "left_dirty": ("left dirty", "MiB", 1024), "clean_after": ("clean again after", "ms", 1000),
 }
 MORE_IS_BETTER = {"served_clean": ("served without a clear", "blocks", 1)}
-NEITHER = {"cleared_local"}  # a share, not a cost
+# How much fell into a scenario's time, and to whom: not a cost.
+NEITHER = {"cleared", "cleared_local", "cleared_remote"}
 MARGIN = 1.2
-SLACK = {"take_p50": 64, "take_p99": 64, "cleared": 1024, "cleared_again": 1024}
+# Differences that say nothing: the resolution of a time, the one clear that the promises allow, the
+# sampler's own dirt, pages that guests leave zero.
+SLACK = {"take_p50": 64, "take_p99": 64, "wake": 1, "clears_waited": 1, "oldest_dirt": 5,
+         "left_dirty": 33 * 1024, "cleared_again": 4 * 1024}
 
 
 def show(value, divisor):
@@ -172,7 +176,8 @@ def work_blocks(strategies, figures):
                     "little; all else is counted. Steps are basic blocks of `mm/` under a zone lock, "
                     "counted by an image of its own on a smaller machine. What was zero before it "
                     "was dirty (page tables, pages that a guest never wrote) counts as cleared "
-                    "though clean, under all strategies alike."),
+                    "though clean, under all strategies alike. A dash: nothing of the kind there, or "
+                    "the machine died."),
               ("table", ["scenario", "what"],
                [[f"`{name}`", what] for name, what in SCENARIOS.items()])]
     for metric, (what, unit, divisor) in {**COLUMNS, **MORE_IS_BETTER}.items():
@@ -189,27 +194,32 @@ def work_blocks(strategies, figures):
 
 
 def beats_blocks(strategies, figures, cells):
-    found = beats(figures, strategies)
-    explained, honest = [], []
-    for s, scenario, metric, mine, ours, ratio in found:
-        what, unit, divisor = {**COLUMNS, **MORE_IS_BETTER}[metric]
+    """A row for each strategy and column: in which scenarios, by how much, and what it breaks."""
+    rows = {}
+    for s, scenario, metric, mine, ours, ratio in beats(figures, strategies):
+        _, unit, divisor = {**COLUMNS, **MORE_IS_BETTER}[metric]
         if metric in MORE_IS_BETTER:
             mine, ours = ours, mine
-        broken = [p for p in PROMISES if cells.get((s.name, p), ("",))[0] == "BROKEN"]
-        row = [f"`{s.name}`", f"`{scenario}`", what, f"{show(mine, divisor)} {unit}",
-               f"{show(ours, divisor)} {unit}", f"{ratio:.1f}x" if ratio else "-"]
+        rows.setdefault((s.name, metric), []).append(
+            f"`{scenario}` {show(mine, divisor)} against {show(ours, divisor)} {unit}" +
+            (f" ({ratio:.1f}x)" if ratio else ""))
+    explained, honest = [], []
+    for (name, metric), where in rows.items():
+        broken = [p for p in PROMISES if cells.get((name, p), ("",))[0] == "BROKEN"]
+        row = [f"`{name}`", {**COLUMNS, **MORE_IS_BETTER}[metric][0], "; ".join(where)]
         if broken:
-            explained.append(row + [", ".join(f"{p} {PROMISES[p]}" for p in broken)])
+            explained.append(row + [", ".join(broken)])
         else:
             honest.append(row)
     blocks = [("h", 2, f"Where another beats `claim` by more than {MARGIN}x"),
-              ("p", "Every column of every scenario; beside each figure the promises that the "
-                    "strategy breaks. A promise is what such a figure is bought with."),
-              ("table", ["strategy", "scenario", "column", "it", "`claim`", "ratio", "it breaks"],
-               explained)]
+              ("p", "Every column of every scenario; beside the figures the promises that the "
+                    "strategy breaks: what they are bought with. How much was cleared in a "
+                    "scenario's time, and by whom, is not held against anybody; what was cleared "
+                    "though clean is."),
+              ("table", ["strategy", "column", "it against `claim`", "it breaks"], explained)]
     if honest:
         blocks += [("p", "**And these break nothing that was tested:**"),
-                   ("table", ["strategy", "scenario", "column", "it", "`claim`", "ratio"], honest)]
+                   ("table", ["strategy", "column", "it against `claim`"], honest)]
     else:
         blocks.append(("p", "No strategy that keeps all promises beats it anywhere."))
     return blocks

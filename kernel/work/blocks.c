@@ -36,7 +36,7 @@ void work_huge(struct work *w)
 {
     enum { ROUNDS = 12, ORDER = 15 };
     unsigned order = ORDER;
-    u64 ns[ROUNDS], asked = 0, most = 0;
+    u64 ns[ROUNDS], asked = 0;
     pfn_t pfn = lone_take(w, &order);
 
     if (pfn == PFN_NONE) {
@@ -49,15 +49,14 @@ void work_huge(struct work *w)
         wait_for_mid_scrub(1ULL << (order - 3));
         u64 began = time_ns();
         pfn = mm_take(order, TAKE_CLEAN | TAKE_THIS_NODE, w->node);
-        ns[asked] = time_ns() - began;
-        hist_add(&w->take, ns[asked]);
-        most = MAX(most, ns[asked++]);
         w->failed += pfn == PFN_NONE;
-        /* Refused: the scrubbers' business ends some time. */
-        for (u64 end = time_ns() + NS_PER_S; pfn == PFN_NONE && time_ns() < end;) {
-            thread_sleep(NS_PER_MS);
-            pfn = mm_take(order, TAKE_ANY | TAKE_THIS_NODE, w->node);
+        /* Refused: it asks again until it has it. The scrubbers' business ends some time. */
+        while (pfn == PFN_NONE && time_ns() - began < NS_PER_S) {
+            thread_sleep(NS_PER_MS / 4);
+            pfn = mm_take(order, TAKE_CLEAN | TAKE_THIS_NODE, w->node);
         }
+        ns[asked] = time_ns() - began; /* of asking and getting */
+        hist_add(&w->take, ns[asked++]);
     }
     work_value("order", order, "order");
     work_value("asked", asked, "takes");

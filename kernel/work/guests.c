@@ -60,20 +60,29 @@ void work_destroy(struct work *w)
     work_us("destroy_frees", life.free_ns);
 }
 
-/* One dies, and after `pause_ns` the next one comes, where there is no room beside the first. */
+/*
+ * One dies, and after `pause_ns` the next one comes, where there is no room beside the first; and
+ * once more. The better one of the two counts: a host that is busy adds, and never takes away.
+ */
 static void create_after(struct work *w, u64 pause_ns)
 {
-    struct life first, second;
+    struct life life;
+    u64 create_ns = ~0ULL, destroy_ns = ~0ULL;
+
     ballast_take(&w->rest, w->node, w->frames + w->frames / 8);
     w->held = true;
-    if (live(w, w->frames, &first)) {
+    if (!live(w, w->frames, &life))
+        return;
+    for (unsigned round = 0; round < 2; round++) {
         if (pause_ns)
             thread_sleep(pause_ns);
-        if (live(w, w->frames, &second)) {
-            work_us("create", second.create_ns);
-            work_us("destroy", second.destroy_ns);
-        }
+        if (!live(w, w->frames, &life))
+            return;
+        create_ns = MIN(create_ns, life.create_ns);
+        destroy_ns = MIN(destroy_ns, life.destroy_ns);
     }
+    work_us("create", create_ns);
+    work_us("destroy", destroy_ns);
 }
 
 void work_create_now(struct work *w)
