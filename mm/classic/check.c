@@ -40,11 +40,12 @@ static u32 check_frames(struct check *c, u32 i, unsigned order)
     struct heap *h = c->h;
     u32 dirty = 0, from = block_dirt(h, i);
     for (u32 n = 0; n < 1u << order; n++) {
-        u8 f = rec(h, i + n)->flags;
+        u8 f = load_relaxed(&rec(h, i + n)->flags);
         EXPECT(c, n == 0 || rec(h, i + n)->order == NOT_A_HEAD,
                "P2: a free block begins inside of another, pfn 0x%llx",
                (unsigned long long)heap_pfn(h, i + n));
-        EXPECT(c, (!(f & FR_MINE) && !rec(h, i + n)->bad) || rec(h, i)->flags & BK_OUT,
+        EXPECT(c,
+               (!(f & FR_MINE) && !rec(h, i + n)->bad) || load_relaxed(&rec(h, i)->flags) & BK_OUT,
                "pfn 0x%llx is free with flags 0x%x", (unsigned long long)heap_pfn(h, i + n), f);
         if (f & FR_DIRTY) {
             dirty++;
@@ -66,14 +67,15 @@ static void check_block(struct check *c, u32 i, unsigned k)
     const struct record *r = rec(h, i);
     EXPECT(c, IS_ALIGNED(i, 1u << k) && i + (1u << k) <= h->end,
            "a block of order %u at 0x%x is not aligned or ends outside", k, i);
-    EXPECT(c, !(r->flags & (BK_OUT | BK_SCRUBBING | BK_ABORT)),
-           "pfn 0x%llx is listed with flags 0x%x", (unsigned long long)heap_pfn(h, i), r->flags);
-    EXPECT(c, !(r->flags & BK_DIRT) == (block_dirt(h, i) == NO_DIRT),
+    EXPECT(c, !(load_relaxed(&r->flags) & (BK_OUT | BK_SCRUBBING | BK_ABORT)),
+           "pfn 0x%llx is listed with flags 0x%x", (unsigned long long)heap_pfn(h, i),
+           load_relaxed(&r->flags));
+    EXPECT(c, !(load_relaxed(&r->flags) & BK_DIRT) == (block_dirt(h, i) == NO_DIRT),
            "pfn 0x%llx: first dirty %u, flags 0x%x", (unsigned long long)heap_pfn(h, i),
-           r->first_dirty, r->flags);
+           r->first_dirty, load_relaxed(&r->flags));
     u32 buddy = i ^ 1u << k;
     if (k < ORDER_MAX && !h->unmerged && buddy >= h->first && buddy < h->end)
-        EXPECT(c, rec(h, buddy)->order != k || rec(h, buddy)->flags & BK_OUT,
+        EXPECT(c, rec(h, buddy)->order != k || load_relaxed(&rec(h, buddy)->flags) & BK_OUT,
                "two free buddies of order %u were not merged, pfn 0x%llx", k,
                (unsigned long long)heap_pfn(h, i));
     if (r->first_dirty == NO_DIRT)
@@ -119,13 +121,13 @@ static void check_records(struct check *c)
             /* Owned; a bad frame that has an owner yet is told from a retired one by the counter. */
             c->other++;
             c->retired += r->bad;
-            EXPECT(c, !(r->flags & (BK_DIRT | BK_OUT | BK_SCRUBBING)),
+            EXPECT(c, !(load_relaxed(&r->flags) & (BK_DIRT | BK_OUT | BK_SCRUBBING)),
                    "pfn 0x%llx is not free and has flags 0x%x", (unsigned long long)heap_pfn(h, i),
-                   r->flags);
+                   load_relaxed(&r->flags));
             i++;
             continue;
         }
-        if (r->flags & BK_OUT) {
+        if (load_relaxed(&r->flags) & BK_OUT) {
             c->out += 1ULL << r->order;
             c->busy += check_frames(c, i, r->order);
         } else {

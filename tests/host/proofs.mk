@@ -9,8 +9,7 @@
 
 FUZZ_MM      := $(wildcard tests/host/fuzz_mm/*.c)
 FUZZ_MM_HOST := $(FUZZ_MM:%=$(B)/host/mm/%.o)
-TSAN_PROGRAMS := $(B)/host/tsan/test_threads $(B)/host/tsan/test_guest_threads \
-                 $(B)/host/tsan/planted_race
+TSAN_PROGRAMS := $(addprefix $(B)/host/tsan/,test_threads test_guest_threads test_heaps planted_race)
 TSAN_MM      := $(MM_SOURCES:%=$(B)/host/tsan/%.o)
 
 proof-programs: $(B)/host/fuzz_mm/test_corpus_mm $(TSAN_PROGRAMS)
@@ -45,6 +44,9 @@ $(B)/host/tsan/test_guest_threads: $(TSAN_GUEST_OBJECTS) $(TSAN_MM)
 	$(Q)$(CC) $(TSAN_CFLAGS) -o $@ $^
 -include $(TSAN_GUEST_OBJECTS:.o=.d)
 
+$(B)/host/tsan/test_heaps: $(B)/host/tsan/tests/host/mm/test_heaps.c.o $(TSAN_MM)
+	@echo "  TSANLD  $@"
+	$(Q)$(CC) $(TSAN_CFLAGS) -o $@ $^
 $(B)/host/tsan/planted_race: $(B)/host/tsan/tests/host/tsan/planted_race.c.o $(TSAN_MM)
 	@echo "  TSANLD  $@"
 	$(Q)$(CC) $(TSAN_CFLAGS) -o $@ $^
