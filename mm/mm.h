@@ -5,6 +5,8 @@
  * Context of every call unless it says otherwise: a thread (never an interrupt handler), no zone
  * lock held, interrupts on (before the other CPUs are up they may be off). mm/ takes zone locks.
  *
+ * Two allocators stand behind these calls: mm/backend.h.
+ *
  * Next: mm/zone.h (the data), mm/take.c and mm/free.c (the way of a frame).
  */
 #ifndef MM_MM_H

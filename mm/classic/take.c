@@ -1,7 +1,10 @@
 /*
  * Taking on classic: one lock hold over all allowed heaps, so that a request that fails has looked
  * at everything at one moment. What was dirty is cleared by the taker after the unlock, if it
- * wants zeroes and no strategy has done so. Next: free.c.
+ * wants zeroes and no strategy has done so.
+ *
+ * The flags of a dirty block change under the lock, a record for each frame, as Xen went through
+ * them with heap_lock held: so a hold grows with the block, whatever the strategy. Next: free.c.
  */
 #include "mm/classic/classic_backend.h"
 #include "mm/classic/info.h"
