@@ -115,6 +115,10 @@ static void boot_mm(void)
     int error = mm_init(&cfg);
     if (error)
         panic("mm_init: %s", error_text(error));
+    if (!mm_has_age_bound() && options.policy.age_ms != MM_AGE_MS)
+        log_line(
+            "command line: age= means nothing to alloc=%s: it scrubs nothing because of its age",
+            mm_backend_name());
     mm_policy_set(&options.policy); /* its values were looked at when they were read */
     boot_strategy();
 }

@@ -131,6 +131,8 @@ void policy_say(void)
         log_line("rate limit: %u MiB/s a node", p.rate_mib);
     if (p.scrubbers)
         log_line("scrubbers: at most %u CPUs a node", p.scrubbers);
+    if (p.batch)
+        log_line("batch: order %u", p.batch);
     if (!mm_has_age_bound()) {
         log_line("age bound: none; allocator %s has no such thing", mm_backend_name());
         return;

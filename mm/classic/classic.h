@@ -3,7 +3,10 @@
  * one lock around all of it. It is what books describe, the baseline of the benchmarks, and the
  * other way of doing what mm/pageblock.c and mm/gigablock.c do with bits.
  *
- * Next: mm/classic/classic.c, then mm/classic/classic_pcp.h.
+ * It is not in the kernel. The backend that alloc=classic boots is mm/classic/heap.h: this, with
+ * nodes, dirt, bad frames and scrubbers.
+ *
+ * Next: mm/classic/classic.c, then mm/classic/classic_pcp.h, or mm/classic/heap.h.
  */
 #ifndef MM_CLASSIC_H
 #define MM_CLASSIC_H

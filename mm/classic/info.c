@@ -65,9 +65,12 @@ void heaps_zone_info(unsigned zone, struct mm_zone_info *out)
         .node = h->node, .start = h->base + h->first, .end = h->base + h->end};
     heap_lock();
     /* What was cleared aside counts as dirty until it comes back. */
-    u64 out_dirty = h->nr_out ? h->busy_dirt : 0;
+    u64 out_dirty = h->nr_out ? h->busy_dirt : 0, dirty = load_relaxed(&h->nr_dirty);
+    /* Under overlap and walk a frame may be scrubbed between its flag and its count (free.c). */
+    if ((s64)dirty < (s64)out_dirty)
+        dirty = out_dirty;
     out->frames = h->total;
-    out->dirty = load_relaxed(&h->nr_dirty) - out_dirty;
+    out->dirty = MIN(dirty - out_dirty, h->nr_free);
     out->clean = h->nr_free - out->dirty;
     out->in_flight = h->nr_out;
     out->allocated = h->allocated;

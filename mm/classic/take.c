@@ -93,6 +93,8 @@ static bool is_detained_locked(struct heap *h, unsigned order)
     for (unsigned k = order; k <= ORDER_MAX; k++) {
         if (h->out[k])
             return true;
+        if (!classic_strategy->pick_locked)
+            continue; /* where a taker may stop a scrubber, no mark keeps it off */
         for (u32 i = h->tail[k]; i != LINK_NONE; i = rec(h, i)->prev)
             if (load_relaxed(&rec(h, i)->flags) & BK_SCRUBBING)
                 return true;
