@@ -86,7 +86,7 @@ SMALL = ["take_scrub", "merge_scrub", "two_zones", "help", "retire_wait", "whole
 def explore_ends(*words):
     """{scenario: how many ends, and their sum}, up to one preemption."""
     status, text = run([program("host/explore/test_explore"), "bound=1", "seconds=30",
-                        "executions=1", "ends", *words])
+                        "executions=1", "ends", *words], limit=1200)
     ends = dict(re.findall(r"^(\w+) +ends: (.+)$", text, re.M))
     exhausted = re.findall(r"^(\w+) +bound 1 exhausted:", text, re.M)
     if status != 0 or not ends or set(ends) != set(exhausted):
