@@ -83,16 +83,26 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
     }
 }
 
-/* Pageblock by pageblock: some of them are watched (claims, stores or bad frames). */
-static void put_one_by_one(struct zone *z, u32 i, unsigned count, bool dirty, u32 since)
+bool gigablock_watched_locked(const struct zone *z, u32 i, unsigned order)
 {
-    struct part512 all;
+    unsigned first;
+    const struct gigablock *g = zone_pb_gig(z, i, &first);
+    struct part512 run;
+    ASSERT(spin_held(&z->lock));
+    part512_run(&run, first, order - ORDER_PAGEBLOCK);
+    if (part512_meets(&run, &g->free))
+        panic("P2 one owner: double free of the block of order %u at pfn 0x%llx (node %u)", order,
+              (unsigned long long)zone_pb_pfn(z, i), z->node);
+    return unlikely(z->nr_bad) || part512_meets(&run, &g->part);
+}
+
+static void put_watched(struct zone *z, u32 i, bool dirty, u32 since)
+{
     static const struct map512 none;
+    struct part512 all;
     part512_run(&all, 0, ORDER_PAGEBLOCK);
-    for (unsigned n = 0; n < count; n++) {
-        pageblock_check_owned_locked(z, i + n, &all);
-        pageblock_put_locked(z, i + n, &all, dirty ? &all.map : &none, since);
-    }
+    pageblock_check_owned_locked(z, i, &all);
+    pageblock_put_locked(z, i, &all, dirty ? &all.map : &none, since);
 }
 
 void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since)
@@ -100,15 +110,12 @@ void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
     unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
     struct gigablock *g = zone_pb_gig(z, i, &first);
     struct part512 run;
-    ASSERT(spin_held(&z->lock));
-    part512_run(&run, first, order - ORDER_PAGEBLOCK);
-    if (part512_meets(&run, &g->free))
-        panic("P2 one owner: double free of the block of order %u at pfn 0x%llx (node %u)", order,
-              (unsigned long long)zone_pb_pfn(z, i), z->node);
-    if (unlikely(z->nr_bad) || part512_meets(&run, &g->part)) {
-        put_one_by_one(z, i, count, dirty, since);
+    if (gigablock_watched_locked(z, i, order)) {
+        ASSERT(order == ORDER_PAGEBLOCK);
+        put_watched(z, i, dirty, since);
         return;
     }
+    part512_run(&run, first, order - ORDER_PAGEBLOCK);
     map512_or_part(&g->free, &run);
     g->limit_any = MAP512_ORDER;
     if (dirty) {

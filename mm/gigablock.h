@@ -24,7 +24,13 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order);
 /* Takes the run of 2^(order-9) pageblocks at i, all wholly free, out of the maps. */
 void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt);
 
-/* Makes a run of whole pageblocks free: all clean or all dirty. Panics on a double free. */
+/*
+ * True if claims, stores or bad frames have to do with a run of several pageblocks: they have to
+ * be given back one by one, each in a lock hold of its own (P5). Panics on a double free.
+ */
+bool gigablock_watched_locked(const struct zone *z, u32 i, unsigned order);
+
+/* Makes a run of whole pageblocks free, not watched or a single one: all clean or all dirty. */
 void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since);
 
 /* A pageblock with free dirty frames, the next one at or after `from`, cyclically. PB_NONE. */

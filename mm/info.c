@@ -46,14 +46,16 @@ unsigned limpid_nr_zones(void)
     return mm_zone_count;
 }
 
-/* The age of the oldest dirt in the maps; a gigablock at a time. Zone lock. */
-static u64 oldest_dirt_locked(const struct zone *z)
+/* The age of the oldest dirt in the maps; a gigablock a lock hold. */
+static u64 oldest_dirt(struct zone *z)
 {
-    u32 now = now_ms(), oldest = 0;
+    u32 oldest = 0;
     for (unsigned n = 0; n < z->nr_gigs; n++) {
-        if (!(z->dirty_gigs >> n & 1))
-            continue;
-        map512_for_each(bit, &z->gig[n].dirty) oldest = MAX(oldest, now - z->gig[n].since[bit]);
+        const struct gigablock *g = &z->gig[n];
+        spin_lock(&z->lock);
+        u32 now = now_ms();
+        map512_for_each(bit, &g->dirty) oldest = MAX(oldest, now - g->since[bit]);
+        spin_unlock(&z->lock);
     }
     return oldest;
 }
@@ -81,9 +83,9 @@ void limpid_zone_info(unsigned zone, struct mm_zone_info *out)
     out->scrubbed_at_map = load_relaxed(&z->scrubbed_at_map);
     out->waits = z->waits;
     out->max_clears_waited = z->max_clears_waited;
-    out->oldest_dirt_ms = oldest_dirt_locked(z);
     out->oldest_scrubbed_ms = z->oldest_scrubbed_ms;
     spin_unlock(&z->lock);
+    out->oldest_dirt_ms = oldest_dirt(z);
 }
 
 void limpid_costs(struct mm_costs *out, bool reset)

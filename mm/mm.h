@@ -230,7 +230,10 @@ struct mm_zone_info {
 };
 
 unsigned mm_nr_zones(void);
-/* A consistent picture of one zone (taken under its lock, with the stores' owners kept out). */
+/*
+ * A consistent picture of one zone, taken under its lock with the stores' owners kept out; only
+ * the age of the oldest dirt is looked for afterwards, a GiB at a time.
+ */
 void mm_zone_info(unsigned zone, struct mm_zone_info *out);
 /* The sums over all zones of a node; MM_ALL_NODES: over all. start and end are 0. */
 #define MM_ALL_NODES (~0u)
@@ -276,6 +279,20 @@ struct mm_cpu_info { /* frames; all but the stored ones since boot */
 void mm_cpu_info(unsigned cpu, struct mm_cpu_info *out);
 /* Frames scrubbed by this CPU when idle, since boot; counted one by one as they are cleared. */
 u64 mm_cpu_scrubbed(unsigned cpu);
+
+/* ---- how long a zone lock is held ---- */
+
+/*
+ * P5: the most steps (basic blocks) under a zone lock, turns of a spin not counted, on a machine
+ * of so many CPUs and GiB. The longest hold is the decision of a take (mm/wait.c), which has all
+ * zones' locks; docs/locking.md adds it up. All others are parts of it, but for mm_check().
+ */
+#define MM_LOCK_STEPS_MAX(cpus, gibs)                                        \
+    (16384 +                    /* a GiB taken whose pageblocks are mixed */ \
+     4096ull * (gibs) +         /* looking for a run in each zone */         \
+     9000ull * (cpus) +         /* giving back what each CPU stores */       \
+     310ull * (cpus) * (cpus) + /* whether others claim or store of that */  \
+     12ull * (gibs) * (cpus))   /* the claims, the gate of each zone */
 
 /* ---- checking ---- */
 

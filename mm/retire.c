@@ -17,14 +17,26 @@
 #include "mm/pageblock.h"
 #include "mm/store.h"
 
+/* The number of the first entry at or above pfn: the table is sorted. */
+static unsigned bad_from(const struct zone *z, pfn_t pfn)
+{
+    unsigned low = 0, high = z->nr_bad;
+    while (low < high) {
+        unsigned mid = (low + high) / 2;
+        if (z->bad[mid] < pfn)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 unsigned retire_filter_locked(const struct zone *z, u32 i, struct part512 *frames)
 {
     unsigned dropped = 0;
     pfn_t first = zone_pb_pfn(z, i);
     ASSERT(spin_held(&z->lock));
-    for (unsigned n = 0; n < z->nr_bad; n++) {
-        if (z->bad[n] < first || z->bad[n] >= first + 512)
-            continue;
+    for (unsigned n = bad_from(z, first); n < z->nr_bad && z->bad[n] < first + 512; n++) {
         if (part512_test(frames, (unsigned)(z->bad[n] - first))) {
             map512_clear(&frames->map, (unsigned)(z->bad[n] - first));
             dropped++;
@@ -38,14 +50,16 @@ static int retire_locked(struct zone *z, pfn_t pfn)
     u32 i = zone_pb(z, pfn);
     struct part512 frame;
     part512_run(&frame, (unsigned)(pfn % 512), 0);
-    for (unsigned n = 0; n < z->nr_bad; n++)
-        if (z->bad[n] == pfn)
-            return E_EXIST;
+    unsigned at = bad_from(z, pfn);
+    if (at < z->nr_bad && z->bad[at] == pfn)
+        return E_EXIST;
     if (z->nr_bad == ZONE_BAD_MAX)
         return E_NOSPC;
     /* Out of the stores first: from here on it can only be free, in flight or allocated. */
     store_sweep_locked(z);
-    z->bad[z->nr_bad++] = pfn;
+    for (unsigned n = z->nr_bad++; n > at; n--)
+        z->bad[n] = z->bad[n - 1];
+    z->bad[at] = pfn;
     z->pb[i].has_bad = true;
 
     struct map512 view = pageblock_view_locked(z, i, VIEW_ANY);

@@ -131,7 +131,7 @@ struct zone {
     u64 scrubbed_takers_local, scrubbed_takers_remote;    /* (a) frames; plain counters */
     u64 scrubbed_at_free, scrubbed_at_map;                /* (a) */
 
-    pfn_t bad[ZONE_BAD_MAX]; /* (Z) frames never to come back, retired or about to be */
+    pfn_t bad[ZONE_BAD_MAX]; /* (Z) sorted: frames never to come back, retired or about to be */
 } __attribute__((aligned(64)));
 
 extern struct zone mm_zones[MAX_ZONES]; /* (c) in order of address; index is the lock order */

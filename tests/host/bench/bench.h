@@ -86,6 +86,9 @@ void rows_free(void);   /* freeing a dirty GiB, metadata */
 void rows_scrub(void);  /* scrubbing, and takers beside it */
 void rows_steps(void);  /* counted by tests/host/bench/steps.c, another program */
 
+/* The machine in which steps are counted. */
+enum { STEPS_CPUS = 4, STEPS_GIB = 1 };
+
 /* ---- memsets: 2 MiB a piece ---- */
 
 /* Finds the best cache-bypassing one and the best of all over [start, end), which it touches. */

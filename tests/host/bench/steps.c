@@ -60,7 +60,7 @@ void steps_unlocked(void)
 /* ---- everything at once, on a small memory that is full now and then ---- */
 
 #define LIMPID_FIRST ((pfn_t)1 << 18)
-enum { MIB_ALL = 96, HELD_MAX = 8192, THREADS = 4 };
+enum { MIB_ALL = 96, HELD_MAX = 8192, THREADS = STEPS_CPUS };
 
 static u32 stop; /* (a) */
 
