@@ -138,7 +138,33 @@ static struct map512 view_with_claims(const struct zone *z, u32 i)
     return m;
 }
 
-/* The same for a gigablock: which pageblocks would be wholly free. */
+unsigned claim_frames_locked(const struct zone *z, u32 i)
+{
+    unsigned n = 0;
+    ASSERT(spin_held(&z->lock));
+    for (unsigned cpu = 0; cpu < nr_cpus && z->nr_claims; cpu++) {
+        const struct claim *c = &claims[cpu];
+        if (load_relaxed(&c->zone) == z && c->pb == i)
+            n += map512_count(&c->mask);
+    }
+    return n;
+}
+
+unsigned claim_least_missing_locked(const struct zone *z)
+{
+    unsigned least = 512;
+    ASSERT(spin_held(&z->lock));
+    for (unsigned cpu = 0; cpu < nr_cpus && z->nr_claims; cpu++) {
+        const struct claim *c = &claims[cpu];
+        if (load_relaxed(&c->zone) != z)
+            continue;
+        unsigned missing = 512 - z->pb[c->pb].nr_free - claim_frames_locked(z, c->pb);
+        least = missing ? MIN(least, missing) : least;
+    }
+    return least;
+}
+
+/* Which pageblocks of a gigablock would be wholly free with every claim back. */
 static struct map512 gig_with_claims(const struct zone *z, const struct gigablock *g)
 {
     struct map512 whole = g->free;

@@ -40,6 +40,13 @@ struct claim *claim_own(void);
  * be on it, and is lowered by each that is found: nobody looks further for none. Zone lock.
  */
 bool claim_holds_locked(const struct zone *z, u32 i, const struct part512 *frames, unsigned *out);
+/* How many frames of pageblock i claims hold. Zone lock. */
+unsigned claim_frames_locked(const struct zone *z, u32 i);
+/*
+ * How many frames are missing, with every claim back, until one more claimed pageblock is whole.
+ * Zone lock.
+ */
+unsigned claim_least_missing_locked(const struct zone *z);
 /* True if a run of `order` would be free once every claim of the zone was back. Zone lock. */
 bool claim_would_serve_locked(const struct zone *z, unsigned order);
 /*

@@ -3,23 +3,32 @@
  */
 #include "mm/gigablock.h"
 
-/* A run of 2^k pageblocks that match the view, or MAP512_NONE. */
-static unsigned find_in(const struct gigablock *g, enum pb_view view, unsigned k)
+/*
+ * A run of 2^k pageblocks that match the view, or MAP512_NONE; a search that fails lowers the
+ * limits as far as it proves. What fits best among all whole ones mostly matches as it is.
+ */
+static unsigned find_in(struct gigablock *g, enum pb_view view, unsigned k)
 {
     unsigned bit = map512_find(&g->free, k);
     struct part512 run;
-    if (bit == MAP512_NONE || view == VIEW_ANY)
+    if (bit == MAP512_NONE) {
+        store_relaxed(&g->limit_any, (signed char)(k - 1));
+        g->limit_clean = MIN(g->limit_clean, g->limit_any);
         return bit;
-    /* What fits best among all whole ones mostly matches as it is. */
+    }
     part512_run(&run, bit, k);
-    if (view == VIEW_DIRTY ? part512_within(&run, &g->dirty) : !part512_meets(&run, &g->dirty))
+    if (view == VIEW_ANY ||
+        (view == VIEW_DIRTY ? part512_within(&run, &g->dirty) : !part512_meets(&run, &g->dirty)))
         return bit;
     struct map512 m = g->free;
     if (view == VIEW_CLEAN)
         map512_andnot(&m, &g->dirty);
     else
         map512_and(&m, &g->dirty);
-    return map512_find(&m, k);
+    bit = map512_find(&m, k);
+    if (bit == MAP512_NONE && view == VIEW_CLEAN)
+        g->limit_clean = (signed char)(k - 1);
+    return bit;
 }
 
 u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
@@ -27,16 +36,21 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
     int k = (int)order - ORDER_PAGEBLOCK;
     for (unsigned n = 0; n < z->nr_gigs; n++) {
         struct gigablock *g = &z->gig[n];
-        signed char *limit = view == VIEW_CLEAN ? &g->limit_clean : &g->limit_any;
-        if (*limit < k)
+        if ((view == VIEW_CLEAN ? g->limit_clean : g->limit_any) < k)
             continue;
         unsigned bit = find_in(g, view, (unsigned)k);
         if (bit != MAP512_NONE)
             return (u32)((z->first_gib + n) * 512 + bit - z->first_pb);
-        if (view != VIEW_DIRTY) /* which shares limit_any, and proves nothing about the rest */
-            *limit = (signed char)(k - 1);
     }
     return PB_NONE;
+}
+
+bool gigablock_may_have(const struct zone *z, unsigned order)
+{
+    for (unsigned n = 0; n < z->nr_gigs; n++)
+        if (load_relaxed(&z->gig[n].limit_any) >= (int)order - ORDER_PAGEBLOCK)
+            return true;
+    return false;
 }
 
 void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt)
@@ -117,7 +131,7 @@ void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
     }
     part512_run(&run, first, order - ORDER_PAGEBLOCK);
     map512_or_part(&g->free, &run);
-    g->limit_any = MAP512_ORDER;
+    store_relaxed(&g->limit_any, (signed char)MAP512_ORDER);
     if (dirty) {
         map512_or_part(&g->dirty, &run);
         map512_or_part(&g->all, &run);

@@ -72,6 +72,16 @@ u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned orde
     return PB_NONE;
 }
 
+bool pageblock_may_complete_locked(const struct zone *z, u64 frames)
+{
+    for (unsigned f = NR_FILLS - 2; f < NR_FILLS && 513 - (8u << f) <= frames; f--) {
+        unsigned classes = z->list[LIST_ANY].nonempty[f];
+        if (classes && 256u >> (31 - __builtin_clz(classes)) <= frames)
+            return true;
+    }
+    return false;
+}
+
 /* ---- the maps ---- */
 
 /* True if the pageblock is whole and described upstairs only. */
@@ -178,7 +188,7 @@ static void settle_row(struct zone *z, u32 i)
 
     if (whole) {
         map512_set(&g->free, bit);
-        g->limit_any = MAP512_ORDER;
+        store_relaxed(&g->limit_any, (signed char)MAP512_ORDER);
         if (pb->nr_dirty == 0)
             g->limit_clean = MAP512_ORDER;
     } else {

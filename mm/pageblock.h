@@ -61,6 +61,12 @@ void pageblock_out_locked(struct zone *z, u32 i, int change);
  */
 u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned order);
 
+/*
+ * False: no partly free pageblock can become whole by so many frames more. Of fill f 8 << f frames
+ * and more are missing up to that; with a largest run of 2^c one at least in each run of 2^(c+1).
+ */
+bool pageblock_may_complete_locked(const struct zone *z, u64 frames);
+
 /* Panics if one of `frames` is free, claimed or stored: somebody frees what he does not own. */
 void pageblock_check_owned_locked(struct zone *z, u32 i, const struct part512 *frames);
 

@@ -21,6 +21,7 @@
 #include "mm/store.h"
 #include "lib/string.h"
 #include "mm/bell.h"
+#include "mm/claim.h"
 #include "mm/take.h"
 #include "mm/limpid.h"
 
@@ -191,6 +192,7 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
     s->pb = i;
     s->since = since;
     s->clean = clean;
+    s->filled = (u16)map512_count(frames);
     s->frames = *frames;
     s->at = &s->frames.w[0];
     store_relaxed(&s->zone, z); /* read by store_holds_locked() of other zones */
@@ -422,6 +424,47 @@ bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frame
         }
     }
     return held != 0;
+}
+
+/*
+ * With what this store, all others and all claims have of its pageblock back in it. What was
+ * popped from a store and freed since counts twice: then less may be missing than is.
+ */
+static unsigned missing_with_stores(const struct zone *z, const struct store *mine)
+{
+    const struct pageblock *pb = &z->pb[mine->pb];
+    unsigned there = pb->nr_free;
+    if (likely(pb->out == 1)) { /* it is the only one */
+        there += mine->filled;
+    } else {
+        there += claim_frames_locked(z, mine->pb);
+        for (unsigned n = 0; n < nr_cpus * NR_STORES; n++) {
+            const struct store *s = &mm_stores[n / NR_STORES].store[n % NR_STORES];
+            if (load_relaxed(&s->zone) == z && s->pb == mine->pb)
+                there += s->filled;
+        }
+    }
+    return 512 - MIN(there, 512u);
+}
+
+unsigned store_least_missing_locked(const struct zone *z)
+{
+    unsigned least = 512;
+    ASSERT(spin_held(&z->lock));
+    for (unsigned n = 0; n < nr_cpus * NR_STORES; n++) {
+        const struct store *s = &mm_stores[n / NR_STORES].store[n % NR_STORES];
+        if (load_relaxed(&s->zone) == z)
+            least = MIN(least, missing_with_stores(z, s));
+    }
+    return least;
+}
+
+u64 store_frames_behind(void)
+{
+    u64 n = 0;
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+        n += load_acquire(&mm_stores[cpu].behind.nr); /* pairs with the release of a push */
+    return n;
 }
 
 struct count_query {

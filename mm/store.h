@@ -32,6 +32,7 @@ struct store {
     u32 pb;
     u32 since;
     bool clean;
+    u16 filled;                           /* (Z) frames that it was given */
     u64 *at __attribute__((aligned(64))); /* the word of `frames` that pops come from; those below
                                              are empty */
     pfn_t first;                          /* the frame of its lowest bit */
@@ -162,6 +163,14 @@ void store_sweep_locked(struct zone *z);
 void store_sweep_begin(void);
 void store_sweep_zone_locked(struct zone *z);
 void store_sweep_end(void);
+
+/*
+ * How many frames are missing, with every take store and claim back, until a pageblock of z is
+ * whole that a take store names. And how many frames all write-behind buffers hold. mm/wait.c
+ * says what may be concluded if they are asked in this order. Zone lock.
+ */
+unsigned store_least_missing_locked(const struct zone *z);
+u64 store_frames_behind(void);
 
 /* True if a store holds dirt of z that was freed at least `age_ms` ago. Zone lock. */
 bool store_holds_older_locked(const struct zone *z, u32 age_ms);

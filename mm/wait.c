@@ -1,7 +1,7 @@
 /*
  * The decision of a take that found nothing: with the locks of all allowed zones held in rank
- * order (protocol rule 8), after sweeping every store (rule 1), so that nothing is free and
- * unseen. Then either it is served; or it would be if claims came back, and the taker shuts the
+ * order (protocol rule 8), after sweeping every store that could matter (rule 1), so that nothing
+ * is free and unseen. Then either it is served; or it would be if claims came back, and the taker shuts the
  * gate and waits; or it fails, and truly so (P4).
  *
  *     A: taker                               B: idle scrub
@@ -39,11 +39,41 @@ static void unlock_allowed(const struct take_request *r)
     for_each_allowed(z, r) spin_unlock(&z->lock);
 }
 
-static bool take_locked(const struct take_request *r, struct taken *out)
+/*
+ * Rule 1, unless counting shows that a sweep could change nothing. A request of order 9 or more
+ * needs whole pageblocks; a sweep makes one whole only if no more frames are missing in it than
+ * all write-behind buffers hold. The order matters: the take stores are read first, and can only
+ * be popped from while their zones are locked; the buffers after that, and what they have of these
+ * zones can only grow. So at the moment between the two no pageblock could be made whole, and the
+ * request fails by what was free then. (Maps and claims stand still under the locks.)
+ */
+static bool sweep_matters(const struct take_request *r)
 {
-    store_sweep_begin();
-    for_each_allowed(z, r) store_sweep_zone_locked(z);
-    store_sweep_end();
+    u64 least = 512, behind;
+    if (r->order < ORDER_PAGEBLOCK)
+        return true;
+    for_each_allowed(z, r) least = MIN(least, (u64)store_least_missing_locked(z));
+    compiler_barrier(); /* the CPU keeps loads in order (SDM3 9.2.2) */
+    behind = store_frames_behind();
+    if (least <= behind)
+        return true;
+    for_each_allowed(z, r)
+    {
+        if (claim_least_missing_locked(z) <= behind || pageblock_may_complete_locked(z, behind))
+            return true;
+    }
+    return false;
+}
+
+/* *swept is set if stores were emptied into the maps. */
+static bool take_locked(const struct take_request *r, struct taken *out, bool *swept)
+{
+    if (sweep_matters(r)) {
+        store_sweep_begin();
+        for_each_allowed(z, r) store_sweep_zone_locked(z);
+        store_sweep_end();
+        *swept = true;
+    }
     for (unsigned i = 0; i < (r->this_node ? 1 : nr_nodes); i++) {
         unsigned node = mm_node_near(r->node, i);
         for (unsigned pass = 0; pass < 2; pass++) {
@@ -95,7 +125,7 @@ static void gate_drop_locked(const struct take_request *r)
 }
 
 /* Preemption off from raise to drop (rule 11): nobody may wait behind a gate that sleeps. */
-static bool wait_and_take(const struct take_request *r, struct taken *out)
+static bool wait_and_take(const struct take_request *r, struct taken *out, bool *swept)
 {
     bool got = false;
     for (;;) {
@@ -104,7 +134,7 @@ static bool wait_and_take(const struct take_request *r, struct taken *out)
         while (returns_seen(r) == seen)
             cpu_relax();
         lock_allowed(r);
-        got = take_locked(r, out);
+        got = take_locked(r, out, swept);
         if (got || !claims_would_serve(r))
             break;
     }
@@ -117,15 +147,17 @@ bool take_decide(const struct take_request *r, struct taken *out)
     preempt_disable();
     ASSERT(claim_own()->zone == NULL); /* rule 10: one does not wait for oneself */
     lock_allowed(r);
-    bool got = take_locked(r, out), waited = !got && claims_would_serve(r);
+    bool swept = false;
+    bool got = take_locked(r, out, &swept), waited = !got && claims_would_serve(r);
     if (waited) {
         gate_raise_locked(r);
-        got = wait_and_take(r, out);
+        got = wait_and_take(r, out, &swept);
     }
     unlock_allowed(r);
-    /* The sweep has put stored dirt into the maps, and scrubbers may have gone to sleep before
-       the gate: ring either way (rule 13). */
-    for_each_allowed(z, r) bell_ring(z);
+    /* A sweep has put stored dirt into the maps, or scrubbers may have gone to sleep before the
+       gate (rule 13). */
+    if (swept || waited)
+        for_each_allowed(z, r) bell_ring(z);
     preempt_enable();
     return got;
 }

@@ -72,7 +72,8 @@ struct gigablock {
     struct map512 part;  /* (Z) pageblocks whose own record must be looked at */
     /*
      * (Z) upper bounds: no run of an order above 9 + limit is free (and clean). Raised by every
-     * put, lowered by a search that failed. -1: none at all.
+     * put, lowered by a search that failed. -1: none at all. limit_any is read without the lock as
+     * a hint, so written with store_relaxed().
      */
     signed char limit_any, limit_clean;
     u32 since[512]; /* (Z) milliseconds: when the oldest dirt of each dirty pageblock was freed */

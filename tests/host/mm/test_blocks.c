@@ -157,6 +157,36 @@ static void case_fails_only_when_nothing_is_left(void)
     CHECK_EQ(total().allocated, frames);
 }
 
+/*
+ * A pageblock of which some frames are free in the maps, some in another CPU's store and some in
+ * its buffer can be had as a whole, however often they have gone to and fro.
+ */
+static void case_stored_frames_make_a_whole(void)
+{
+    struct port_machine m = one_node(2, 16, 4); /* its last pageblock has the records */
+    pfn_t frame[1024], whole = 16 * 256;
+    unsigned nr = 0;
+    port_boot(&m);
+    while ((frame[nr] = mm_take(0, TAKE_ANY, 0)) != PFN_NONE)
+        nr++;
+    for (unsigned popped = 0; popped <= 12; popped++) {
+        mm_free(whole, 9);
+        port_be_cpu(1);
+        for (unsigned n = 0; n < popped; n++) /* out of a store with all the others */
+            CHECK((frame[n] = mm_take(0, TAKE_ANY, 0)) != PFN_NONE);
+        for (unsigned n = 0; n < popped; n++) {
+            struct map512 one = map512_range((unsigned)(frame[n] % 512), 1);
+            if (n % 3)
+                mm_free_mask(whole, &one);
+            else
+                mm_free(frame[n], 0);
+        }
+        port_be_cpu(0);
+        CHECK_EQ(mm_take(9, TAKE_ANY, 0), whole);
+        CHECK_EQ(mm_take(9, TAKE_ANY, 0), PFN_NONE);
+    }
+}
+
 static void case_this_node_means_this_node(void)
 {
     struct port_machine m = two_nodes(2, 16);
@@ -337,6 +367,7 @@ int main(int argc, char **argv)
     RUN(case_one_dirty_frame_in_a_gigabyte);
     RUN(case_mixed_large_blocks);
     RUN(case_fails_only_when_nothing_is_left);
+    RUN(case_stored_frames_make_a_whole);
     RUN(case_this_node_means_this_node);
     RUN(case_who_does_not_care_leaves_the_clean);
     RUN(case_odd_ranges);
