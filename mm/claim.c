@@ -185,6 +185,8 @@ bool claim_would_serve_locked(const struct zone *z, unsigned order)
     ASSERT(spin_held(&z->lock));
     if (z->nr_claims == 0)
         return false;
+    if (order == 0 && z->in_flight > z->nr_bad)
+        return true; /* a good frame is in one of them, whichever */
     const struct gigablock *last = NULL;
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         const struct claim *c = &claims[cpu];
@@ -212,11 +214,12 @@ bool claim_would_serve_locked(const struct zone *z, unsigned order)
 void claim_mark_locked(struct zone *z)
 {
     ASSERT(spin_held(&z->lock));
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+    for (unsigned cpu = 0; cpu < nr_cpus && z->nr_claims; cpu++) {
         struct claim *c = &claims[cpu];
         if (load_relaxed(&c->zone) == z && !c->marked) {
             c->mark = load_relaxed(&c->begun);
             c->marked = true;
+            store_relaxed(&z->marked_pb, c->pb);
         }
     }
 }
@@ -224,7 +227,7 @@ void claim_mark_locked(struct zone *z)
 void claim_unmark_locked(struct zone *z)
 {
     ASSERT(spin_held(&z->lock));
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
+    for (unsigned cpu = 0; cpu < nr_cpus && z->nr_claims; cpu++)
         if (load_relaxed(&claims[cpu].zone) == z)
             claims[cpu].marked = false;
 }

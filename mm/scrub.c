@@ -96,6 +96,7 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
         if (load_relaxed(&z->waiters) || need_resched())
             break;
     }
+    zone_fetch(z, c->pb); /* what the return will write, while the last clears drain */
     clear_fence(); /* streaming clears before the return's lock makes them visible as clean */
     return cleared;
 }
@@ -120,10 +121,11 @@ void scrub_claimed(struct zone *z)
 {
     u64 begun = time_ns();
     struct map512 cleared = clear_claimed(z, claim_own());
-    scrub_note_time(time_ns() - begun, claim_own()->begun);
+    u64 ended = time_ns();
     spin_lock(&z->lock);
     claim_return_locked(z, &cleared);
     spin_unlock(&z->lock);
+    scrub_note_time(ended - begun, claim_own()->begun); /* now nobody waits for us */
 }
 
 bool scrub_claim_step(void)

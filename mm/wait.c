@@ -133,6 +133,7 @@ static bool wait_and_take(const struct take_request *r, struct taken *out, bool 
         unlock_allowed(r);
         while (returns_seen(r) == seen)
             cpu_relax();
+        for_each_allowed(z, r) zone_fetch(z, load_relaxed(&z->marked_pb));
         lock_allowed(r);
         got = take_locked(r, out, swept);
         if (got || !claims_would_serve(r))

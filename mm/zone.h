@@ -120,6 +120,7 @@ struct zone {
      * dropped under the lock; a scrubber reads it without, after every frame. (Z)(a)
      */
     u32 waiters __attribute__((aligned(64)));
+    u32 marked_pb; /* (a) a pageblock that is claimed while they wait: a hint what to fetch */
     /* (Z)(a) counts claim returns; a waiter spins on it outside the lock */
     u64 returns __attribute__((aligned(64)));
 
@@ -169,6 +170,31 @@ static inline struct gigablock *zone_pb_gig(const struct zone *z, u32 i, unsigne
     u64 n = z->first_pb + i;
     *bit = (unsigned)(n % 512);
     return &z->gig[n / 512 - z->first_gib];
+}
+
+/*
+ * Fetches what whoever moves frames of pageblock i under the lock will write, all at once: after
+ * another CPU has had the lock each line is away, and one after the other they would be as many
+ * trips. Where a taker waits for a scrubber, both do this.
+ */
+static inline void zone_fetch(const struct zone *z, u32 i)
+{
+    unsigned bit;
+    const struct pageblock *pb = &z->pb[i];
+    const struct gigablock *g = zone_pb_gig(z, i, &bit);
+    prefetch_write(&z->lock);
+    prefetch_write(&z->outside);
+    for (unsigned l = 0; l < NR_LISTS; l++) {
+        prefetch_write(&z->list[l].nonempty[NR_FILLS - 1]);
+        prefetch_write(&z->list[l].head[NR_FILLS - 1][NR_CLASSES - 1]);
+    }
+    for (unsigned n = 0; n < sizeof(*pb); n += 64)
+        prefetch_write((const char *)pb + n);
+    prefetch_write(&g->free.w[bit / 64]);
+    prefetch_write(&g->dirty.w[bit / 64]);
+    prefetch_write(&g->all.w[bit / 64]);
+    prefetch_write(&g->part.w[bit / 64]);
+    prefetch_write(&g->limit_any);
 }
 
 /* When the oldest dirt of pageblock i was freed, ms. Says nothing if nothing is dirty. Zone lock. */
