@@ -1,7 +1,7 @@
 """`make compare`: every strategy of the thread through the nine promises and through the same work.
 
     compare.py          all of it; T=eager,claim: only these strategies
-    compare.py quick    a few strategies on a small machine, cells checked (part of make test)
+    compare.py page     the page, plots and story again, from what the last run has left
 
 What is expected stands in tools/compare_expected.txt, a reason for each cell. What is observed
 comes out of boots: the kernel's `promise` and `work` (kernel/promise/, kernel/work/), a boot that
@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 
+import compare_page
 import lines
 import thread_test
 from machine import BUILD, ROOT, Machine, Node, Unproven, Wrong, boot_to_text, from_kernel, main_guard
@@ -330,8 +331,28 @@ def count_all(strategies, cells, work, wrong):
         list(pool.map(one, jobs))
 
 
+def read_csv(name):
+    with open(os.path.join(OUT, name), encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def page_again():
+    rows = [dict(row, value=int(row["value"])) for row in read_csv("work.csv")]
+    cells = {(r["strategy"], r["promise"]): (r["observed"], r["evidence"])
+             for r in read_csv("matrix.csv")}
+    there = {name for name, _ in cells}
+    compare_page.make(OUT, [s for s in read_expected() if s.name in there], cells, rows)
+    if os.environ.get("KEEP") == "1":
+        compare_page.keep(OUT, os.path.join(ROOT, "docs"))
+    return 0
+
+
 def main():
-    import compare_page
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb not in ("", "page"):
+        raise Wrong(f"compare.py {verb}: expected page, or nothing")
+    if verb == "page":
+        return page_again()
     everything = read_expected()
     wrong = check_table(everything)
     strategies = chosen(everything)
@@ -354,7 +375,8 @@ def main():
     print_matrix(strategies, cells)
     wrong += surprises(strategies, cells)
     seconds = time.monotonic() - began
-    compare_page.make(OUT, strategies, cells, work, seconds)
+    compare_page.note_run(OUT, seconds)
+    compare_page.make(OUT, strategies, cells, work)
     if os.environ.get("KEEP") == "1":
         compare_page.keep(OUT, os.path.join(ROOT, "docs"))
     for text in wrong:

@@ -4,11 +4,13 @@ tools/compare_story.md.
 """
 import datetime
 import html
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
+import textwrap
 
 from machine import ROOT, Wrong
 
@@ -37,13 +39,17 @@ COLUMNS = {
     "cleared": ("cleared", "MiB", 1024), "cleared_again": ("cleared though clean", "MiB", 1024),
     "cleared_local": ("cleared by CPUs of the node", "MiB", 1024),
     "cleared_remote": ("cleared by CPUs of another", "MiB", 1024),
+    "cleared_at_free": ("cleared by who frees", "MiB", 1024),
+    "cleared_by_takers": ("cleared by who takes", "MiB", 1024),
+    "cleared_at_map": ("cleared at a guest's first touch", "MiB", 1024),
     "oldest_dirt": ("oldest dirt", "ms", 1), "wake": ("clears before a woken thread ran", "clears", 1),
     "spoilt": ("clean, but not known to be without a look at each", "MiB", 1024),
     "left_dirty": ("left dirty", "MiB", 1024), "clean_after": ("clean again after", "ms", 1000),
 }
 MORE_IS_BETTER = {"served_clean": ("served without a clear", "blocks", 1)}
 # How much fell into a scenario's time, and to whom: not a cost.
-NEITHER = {"cleared", "cleared_local", "cleared_remote"}
+NEITHER = {"cleared", "cleared_local", "cleared_remote", "cleared_at_free", "cleared_by_takers",
+           "cleared_at_map"}
 MARGIN = 1.2
 # Differences that say nothing: the resolution of a time, the one clear that the promises allow, the
 # sampler's own dirt, pages that guests leave zero.
@@ -225,14 +231,14 @@ def beats_blocks(strategies, figures, cells):
     return blocks
 
 
-def page_blocks(strategies, cells, figures, seconds):
+def page_blocks(strategies, cells, figures, run):
     return ([("h", 1, "Every design of the thread, side by side"),
              ("p", "`make compare` made this page: each strategy is booted, its promises are put to "
                    "the test (`promise` at the prompt), and it does the same work as all others "
                    "(`work`). What was expected stands in `tools/compare_expected.txt`; a cell that "
                    "comes out otherwise fails the run. The story behind it: "
                    "[the thread, with figures](thread-story.md)."),
-             ("p", f"{machine_words()}. {len(strategies)} strategies in {seconds:.0f} s.")] +
+             ("p", f"{run['machine']}. {len(strategies)} strategies in {run['seconds']} s.")] +
             matrix_blocks(strategies, cells) +
             [("h", 2, "Pictures"), ("image", "destroy", "destroy time by strategy"),
              ("image", "create", "create time by strategy"),
@@ -334,10 +340,17 @@ def schedule(out, scenario):
     with open(path, encoding="utf-8") as f:
         found = re.search(r"^  A: .*?(?=^  again:)", f.read(), re.M | re.S)
     columns = found[0].rstrip().split("\n") if found else ["(no schedule)"]
-    return "\n".join(("    " + line).rstrip() for line in columns)
+    return "\n".join(["```", *(line.rstrip() for line in columns), "```"])
 
 
-def tell_story(out, cells, figures):
+def wrapped(text):
+    """Its paragraphs at 100 columns; headings, lists and blocks stay as they are."""
+    return "\n\n".join(part if part.startswith(("#", "- ", "```", " ")) else
+                       textwrap.fill(part, 100, break_long_words=False, break_on_hyphens=False)
+                       for part in text.split("\n\n"))
+
+
+def tell_story(out, cells, figures, run):
     """tools/compare_story.md with its {work: scenario metric strategy}, {cell: strategy Pn} and
     {schedule: scenario}."""
     with open(os.path.join(ROOT, "tools/compare_story.md"), encoding="utf-8") as f:
@@ -356,19 +369,26 @@ def tell_story(out, cells, figures):
         observed, evidence = cells.get((name, p), ("not tested", ""))
         return f"{observed}: {evidence}" if evidence else observed
 
-    text = re.sub(r"\{work: ([^}]+)\}", work, text)
+    text = re.sub(r"\{work:\s+([^}]+)\}", work, text)
     text = re.sub(r"\{cell: ([^}]+)\}", cell, text)
-    text = re.sub(r"\{schedule: (\w+)\}", lambda m: schedule(out, m[1]), text)
-    return text.replace("{machine}", machine_words())
+    text = wrapped(text.replace("{machine}", run["machine"]))
+    return re.sub(r"\{schedule: (\w+)\}", lambda m: schedule(out, m[1]), text)
 
 
-def make(out, strategies, cells, rows, seconds):
-    os.makedirs(out, exist_ok=True)
+def note_run(out, seconds):
+    """What the page says of the run, kept so that the page can be made again without one."""
+    with open(os.path.join(out, "run.json"), "w", encoding="utf-8") as f:
+        json.dump({"machine": machine_words(), "seconds": round(seconds)}, f)
+
+
+def make(out, strategies, cells, rows):
     figures = Figures(rows)
-    blocks = page_blocks(strategies, cells, figures, seconds)
+    with open(os.path.join(out, "run.json"), encoding="utf-8") as f:
+        run = json.load(f)
+    blocks = page_blocks(strategies, cells, figures, run)
     for name, text in (("compare.md", render_md(blocks)),
                        ("index.html", render_html("Limpid: make compare", blocks)),
-                       ("thread-story.md", tell_story(out, cells, figures))):
+                       ("thread-story.md", tell_story(out, cells, figures, run))):
         with open(os.path.join(out, name), "w", encoding="utf-8") as f:
             f.write(text)
     if not shutil.which("gnuplot"):
