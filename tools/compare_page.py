@@ -414,3 +414,5 @@ def keep(out, docs):
             f.write(text)
     for name in ("matrix.csv", "work.csv"):
         shutil.copy(os.path.join(out, name), os.path.join(folder, name))
+    shutil.copytree(os.path.join(out, "schedules"), os.path.join(folder, "schedules"),
+                    dirs_exist_ok=True)
