@@ -38,7 +38,8 @@ QUICK = ("claim", "eager", "batch")
 # The explorer's scenarios about each strategy (tests/host/explore/scenario_thread.c).
 SCENES = {"eager": ["eager"], "ondemand": ["ondemand"], "locked": ["locked"],
           "walk": ["walk", "walk_owner"], "mark": ["mark", "mark_huge"], "batch": ["batch"],
-          "overlap": ["overlap"], "inplace": ["inplace"], "claim": ["thread_claim", "thread_pair"]}
+          "overlap": ["overlap", "overlap_any"], "inplace": ["inplace"],
+          "claim": ["thread_claim", "thread_pair"]}
 
 
 # ---- what is expected ----------------------------------------------------------------------------

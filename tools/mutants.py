@@ -40,6 +40,7 @@ TESTS = {
     "random": ("host/mm/test_random",),
     "guest": ("host/guest/test_guest_memory",),
     "guest_threads": ("host/guest/test_guest_threads",),
+    "heaps": ("host/mm/test_heaps",),
     "threads": ("host/mm/test_threads",),
     "tsan": ("host/tsan/test_threads",),
 }

@@ -23,6 +23,11 @@ static void take_pair_and_free(void)
     do_free(do_take(1, TAKE_CLEAN, 0), 1);
 }
 
+static void take_any_and_free(void)
+{
+    do_free(do_take(1, TAKE_ANY, 0), 1);
+}
+
 static void scrub_once(void)
 {
     do_scrub_step();
@@ -93,6 +98,13 @@ const struct scenario scenario_overlap = {
     .about = "Jan's: in place, and the taker clears what is being cleared",
     .breaks = "P6: frame",
     .script = {take_pair_and_free, scrub_once},
+};
+
+const struct scenario scenario_overlap_any = {
+    IN_THE_THREAD("classic", "overlap"),
+    .name = "overlap_any",
+    .about = "the same for who wants no zeroes: nothing is cleared twice, and no late clear hits",
+    .script = {take_any_and_free, scrub_twice},
 };
 
 const struct scenario scenario_eager = {

@@ -27,7 +27,7 @@ extern const struct scenario scenario_bell, scenario_bell_twice, scenario_sleepe
     scenario_gate_bell, scenario_retire_bell, scenario_leave, scenario_wake, scenario_far_bell,
     scenario_far_leave, scenario_doze, scenario_aged, scenario_age_kept;
 extern const struct scenario scenario_walk, scenario_walk_owner, scenario_mark, scenario_mark_huge,
-    scenario_batch, scenario_locked, scenario_overlap, scenario_eager, scenario_inplace,
-    scenario_ondemand, scenario_thread_claim, scenario_thread_pair;
+    scenario_batch, scenario_locked, scenario_overlap, scenario_overlap_any, scenario_eager,
+    scenario_inplace, scenario_ondemand, scenario_thread_claim, scenario_thread_pair;
 
 #endif
