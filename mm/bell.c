@@ -101,7 +101,7 @@ void bell_ring_node(unsigned node, unsigned reach)
         return; /* we are in the idle loop ourselves and will look */
     for (unsigned i = 0; i < reach; i++) {
         bool awake;
-        unsigned sleeper = find_sleeper(mm_node_near(node, i), &awake);
+        unsigned sleeper = find_sleeper(i ? mm_node_near(node, i) : node, &awake);
         if (awake)
             return; /* looks again before it sleeps */
         if (sleeper != MAX_CPUS) {

@@ -97,17 +97,29 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
     }
 }
 
+/* The same for a run that the caller has made. */
+static inline bool run_watched(const struct zone *z, const struct gigablock *g, u32 i,
+                               const struct part512 *run)
+{
+    u64 free = 0, part = 0;
+    ASSERT(spin_held(&z->lock));
+    for (unsigned w = run->from; w < run->to; w++) {
+        free |= g->free.w[w] & run->map.w[w];
+        part |= g->part.w[w] & run->map.w[w];
+    }
+    if (unlikely(free))
+        panic("P2 one owner: double free of the block at pfn 0x%llx (node %u)",
+              (unsigned long long)zone_pb_pfn(z, i), z->node);
+    return unlikely(z->nr_bad || part);
+}
+
 bool gigablock_watched_locked(const struct zone *z, u32 i, unsigned order)
 {
     unsigned first;
     const struct gigablock *g = zone_pb_gig(z, i, &first);
     struct part512 run;
-    ASSERT(spin_held(&z->lock));
     part512_run(&run, first, order - ORDER_PAGEBLOCK);
-    if (part512_meets(&run, &g->free))
-        panic("P2 one owner: double free of the block of order %u at pfn 0x%llx (node %u)", order,
-              (unsigned long long)zone_pb_pfn(z, i), z->node);
-    return unlikely(z->nr_bad) || part512_meets(&run, &g->part);
+    return run_watched(z, g, i, &run);
 }
 
 static void put_watched(struct zone *z, u32 i, bool dirty, u32 since)
@@ -124,17 +136,20 @@ void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
     unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
     struct gigablock *g = zone_pb_gig(z, i, &first);
     struct part512 run;
-    if (gigablock_watched_locked(z, i, order)) {
+    part512_run(&run, first, order - ORDER_PAGEBLOCK);
+    if (run_watched(z, g, i, &run)) {
         ASSERT(order == ORDER_PAGEBLOCK);
         put_watched(z, i, dirty, since);
         return;
     }
-    part512_run(&run, first, order - ORDER_PAGEBLOCK);
-    map512_or_part(&g->free, &run);
+    for (unsigned w = run.from; w < run.to; w++) {
+        u64 in = run.map.w[w], dirt = dirty ? in : 0;
+        g->free.w[w] |= in;
+        g->dirty.w[w] |= dirt;
+        g->all.w[w] |= dirt;
+    }
     store_relaxed(&g->limit_any, (signed char)MAP512_ORDER);
     if (dirty) {
-        map512_or_part(&g->dirty, &run);
-        map512_or_part(&g->all, &run);
         z->dirty_gigs |= 1ULL << (g - z->gig);
         for (unsigned n = 0; n < count; n++)
             g->since[first + n] = since;
