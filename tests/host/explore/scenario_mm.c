@@ -410,3 +410,42 @@ const struct scenario scenario_whole = {
     .setup = whole_setup,
     .script = {take_pageblock, scrub_twice},
 };
+
+static pfn_t last_of_one; /* set by the setup */
+
+static void free_last_of_one(void)
+{
+    do_free(last_of_one, 0);
+}
+
+/*
+ * One pageblock is whole but for a frame that CPU 1 owns. The other is in the take store of
+ * CPU 2, but for a frame that is in the maps.
+ */
+static void whole_moves_setup(void)
+{
+    scrub_everything();
+    pfn_t one = do_take(9, TAKE_CLEAN, 0), other = do_take(9, TAKE_CLEAN, 0);
+    do_free(other, 9);
+    scrub_everything();
+    play_cpu(2);
+    free_one(do_take(0, TAKE_CLEAN, 0));
+    play_cpu(0);
+    last_of_one = one;
+    own(one, 1, 1);
+    for (unsigned order = 0; order < 9; order++)
+        do_free(one + (1ULL << order), order);
+    mm_stores_flush();
+    scrub_everything();
+}
+
+const struct scenario scenario_whole_moves = {
+    .name = "whole_moves",
+    .about = "one pageblock becomes whole in a store while another is spoilt in one (rule 1)",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{512, 1537, 0}},
+    .role = {"taker of 512 frames", "frees the last of one", "pops from the other"},
+    .setup = whole_moves_setup,
+    .script = {take_pageblock, free_last_of_one, take_kept},
+};
