@@ -112,6 +112,24 @@ void promise_hides_nothing(struct promise_result *r)
  */
 #define STEPS_BOUND 16384
 
+/* A large dirty block that a taker wants clean, with nothing else to be had: all of it is his. */
+static void large_and_dirty(unsigned node)
+{
+    static struct lone l; /* too big for a stack that has another ballast on it */
+    bool was_on = mm_scrub_enabled();
+    l = (struct lone){.node = node};
+    if (!lone_make(&l, nr_nodes > 1 ? 0 : 2048))
+        return;
+    mm_scrub_enable(false);
+    measure_soil(l.block, l.order);
+    mm_free(l.block, l.order);
+    l.block = mm_take(l.order, TAKE_CLEAN | TAKE_THIS_NODE, node);
+    mm_scrub_enable(was_on);
+    if (l.block != PFN_NONE)
+        mm_free(l.block, l.order);
+    ballast_free(&l.rest);
+}
+
 static void some_of_everything(unsigned node)
 {
     static const unsigned orders[] = {0, 3, 9, 12, 16, 18};
@@ -125,6 +143,7 @@ static void some_of_everything(unsigned node)
         pile_take(&pile, order, TAKE_CLEAN, node, order < 9 ? 600 : 1); /* in mid-scrub */
         pile_free(&pile, order);
     }
+    large_and_dirty(node);
     measure_settle(node, 100 * NS_PER_MS);
 }
 
