@@ -153,6 +153,7 @@ void promise_no_clear_locked(struct promise_result *r)
     struct counts before, after;
     struct mm_costs costs;
 
+    measure_settle(MM_ALL_NODES, 500 * NS_PER_MS); /* what the boot left is nobody's doing */
     steps_reset();
     mm_costs_reset();
     counts_take(&before);
