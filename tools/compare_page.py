@@ -347,7 +347,7 @@ def wrapped(text):
     """Its paragraphs at 100 columns; headings, lists and blocks stay as they are."""
     return "\n\n".join(part if part.startswith(("#", "- ", "```", " ")) else
                        textwrap.fill(part, 100, break_long_words=False, break_on_hyphens=False)
-                       for part in text.split("\n\n"))
+                       for part in text.split("\n\n")).rstrip("\n") + "\n"
 
 
 def tell_story(out, cells, figures, run):
