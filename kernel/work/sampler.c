@@ -1,6 +1,7 @@
 /*
  * The sampler: what somebody else on the machine feels. A thread on the node takes clean frames
- * and frees them, soiled, a few at a time, with a pause between; now and then 2 MiB.
+ * and frees them, soiled, a few at a time, with a pause between; now and then 2 MiB. Where a scenario
+ * needs the node for itself it takes nothing, and only looks how old dirt gets.
  *
  * Owns its own record (o), read after it has ended.
  */
@@ -17,6 +18,7 @@ static struct {
     unsigned node;
     bool stop; /* (a) */
     bool runs;
+    bool looks_only;
     u64 failed, oldest_ms;
     struct hist take, take9;
 } sampler;
@@ -39,10 +41,20 @@ static void sample(unsigned order, struct hist *hist, pfn_t *pfn)
         measure_soil(*pfn, order);
 }
 
-static void sampler_main(void *unused)
+static void look(void)
 {
     struct mm_zone_info info;
+    mm_node_info(MM_ALL_NODES, &info);
+    sampler.oldest_ms = MAX(sampler.oldest_ms, info.oldest_dirt_ms);
+}
+
+static void sampler_main(void *unused)
+{
     (void)unused;
+    while (sampler.looks_only && !load_acquire(&sampler.stop)) {
+        look();
+        thread_sleep(PAUSE_NS);
+    }
     for (unsigned round = 0; !load_acquire(&sampler.stop); round++) {
         pfn_t pfn[FRAMES];
         for (unsigned i = 0; i < FRAMES; i++)
@@ -54,15 +66,15 @@ static void sampler_main(void *unused)
             sample(ORDER_PAGEBLOCK, &sampler.take9, &pfn[0]);
             if (pfn[0] != PFN_NONE)
                 mm_free(pfn[0], ORDER_PAGEBLOCK);
-            mm_node_info(MM_ALL_NODES, &info);
-            sampler.oldest_ms = MAX(sampler.oldest_ms, info.oldest_dirt_ms);
+            look();
         }
         thread_sleep(PAUSE_NS);
     }
 }
 
-void sampler_start(unsigned node)
+void sampler_start(unsigned node, bool looks_only)
 {
+    sampler.looks_only = looks_only;
     sampler.node = node;
     sampler.failed = sampler.oldest_ms = 0;
     hist_reset(&sampler.take);

@@ -130,12 +130,10 @@ static void run_one(const struct scenario *s)
     clear_watch(true);
     counts_take(&before);
     u64 began = time_ns(), oldest = 0;
-    if (!w.alone)
-        sampler_start(w.node);
+    sampler_start(w.node, w.alone);
     if (helper_start(&helper, measure_cpu(w.node, 0), run_main, (void *)s))
         helper_join(&helper);
-    if (!w.alone)
-        oldest = sampler_stop(&w.take, &take9, &w.failed);
+    oldest = sampler_stop(&w.take, &take9, &w.failed);
     work_us("elapsed", time_ns() - began);
     counts_since(&before, &after);
     clear_watch(false);
@@ -145,8 +143,7 @@ static void run_one(const struct scenario *s)
     say_takes();
     say_counts(&after);
     work_value("clears_waited", costs.max_clears_waited, "clears");
-    if (!w.alone)
-        work_value("oldest_dirt", oldest, "ms");
+    work_value("oldest_dirt", oldest, "ms");
     work_value("wake", most_clears_before_run(), "clears");
     if (steps_counted())
         work_value("lock_steps", steps_max(), "steps");

@@ -26,7 +26,7 @@ struct work {
     const char *scenario;
     unsigned node; /* the one with the most memory */
     u64 frames;    /* S */
-    bool alone;    /* no sampler: the node is used up */
+    bool alone;    /* the sampler only looks: the node is used up */
     bool held;     /* `rest` is taken, and given back when the scenario's counts are */
     struct ballast rest;
     u64 failed; /* allocations refused, the sampler's included */
@@ -55,7 +55,7 @@ void work_speck(struct work *w);
 /* ---- kernel/work/sampler.c ---- */
 
 /* Takes and frees on the node until it is stopped. */
-void sampler_start(unsigned node);
+void sampler_start(unsigned node, bool looks_only);
 /* Adds its times and refusals; the oldest dirt that it saw, ms. */
 u64 sampler_stop(struct hist *take, struct hist *take9, u64 *failed);
 
