@@ -74,97 +74,72 @@ unsigned map512_run_order(const struct map512 *m, unsigned bit)
     return order;
 }
 
-/* Inside of one word that is not full: 0 to 5, -1 if it is empty. */
-static int word_order(u64 level)
+/* ---- runs ---- */
+
+/*
+ * The order of the largest run in a word: 0 to 6, -1 if it is empty. Hardly a branch: what a word
+ * holds is nothing that a CPU could learn to predict.
+ */
+static inline int word_order(u64 w)
 {
-    int k = -1;
-    for (; level; level = fold(level, (unsigned)k))
-        k++;
-    return k;
+    if (w + 1 <= 1) /* but of all words most are full or empty */
+        return w ? 6 : -1;
+    u64 l1 = fold(w, 0), l2 = fold(l1, 1), l3 = fold(l2, 2), l4 = fold(l3, 3), l5 = fold(l4, 4);
+    return (w != 0) + (l1 != 0) + (l2 != 0) + (l3 != 0) + (l4 != 0) + (l5 != 0) - 1;
 }
 
-/* Of whole words: the largest run that reaches into the words of `in`, one of which is full. */
-static int words_order(const struct map512 *m, unsigned in)
+void runs512_note(struct runs512 *r, unsigned i, u64 w)
 {
-    unsigned full = 0;
+    u64 others = r->words & ~(0x0101010101010101ULL << i);
+    r->words = others | 1ULL << (8 * (word_order(w) + 1) + (int)i);
+}
+
+struct runs512 runs512_of(const struct map512 *m)
+{
+    struct runs512 r = RUNS512_NONE;
     for (unsigned i = 0; i < MAP512_WORDS; i++)
-        full |= (unsigned)(m->w[i] == ~0ULL) << i;
-    if (full == 0xff)
-        return 9;
-    if (((full & 0x0f) == 0x0f && in & 0x0f) || ((full & 0xf0) == 0xf0 && in & 0xf0))
-        return 8;
-    unsigned pairs = full & (full >> 1) & 0x55;
-    return (pairs | pairs << 1) & in ? 7 : 6;
+        runs512_note(&r, i, m->w[i]);
+    return r;
 }
 
-int map512_order_in(const struct map512 *m, unsigned from, unsigned to)
+int runs512_max_order(struct runs512 r)
 {
-    int order = -1;
-    for (unsigned i = from; i < to; i++) {
-        u64 w = m->w[i];
-        if (w == ~0ULL)
-            return words_order(m, (1u << to) - (1u << from));
-        if (w)
-            order = MAX(order, word_order(w));
-    }
+    int order = (63 - __builtin_clzll(r.words)) / 8 - 1;
+    if (order < 6)
+        return order;
+    /* A bit for each word that is full: runs of words go by the same rule as runs of bits. */
+    u64 level = r.words >> 56;
+    for (unsigned k = 0; (level = fold(level, k)) != 0; k++)
+        order++;
     return order;
 }
 
-int map512_max_order(const struct map512 *m)
+/* The first of the smallest maximal runs in a level k that is not empty. */
+static inline unsigned first_maximal(u64 level, unsigned k)
 {
-    return map512_order_in(m, 0, MAP512_WORDS);
-}
-
-/*
- * Whole words, runs of order 6 to 9: `full` has a bit for each word that is all ones. The same
- * rule as inside a word, from the smallest runs that serve upwards.
- */
-static unsigned find_words(unsigned full, unsigned order)
-{
-    static const u8 aligned_words[5] = {0xff, 0x55, 0x11, 0x01, 0x00};
-    unsigned level = full, k = 0;
-    for (; k < order - 6; k++)
-        level &= (level >> (1u << k)) & aligned_words[k + 1];
-    while (level) {
-        unsigned larger = level & (level >> (1u << k)) & aligned_words[k + 1];
-        unsigned alone = level & ~(larger | larger << (1u << k));
+    for (;; k++) {
+        u64 larger = fold(level, k), alone = level & ~(larger | larger << (1u << k));
         if (alone)
-            return 64 * (unsigned)__builtin_ctz(alone);
+            return (unsigned)__builtin_ctzll(alone);
         level = larger;
-        k++;
     }
-    return MAP512_NONE;
 }
 
-/*
- * A word that is neither empty nor full holds its runs alone: none of them goes on in the next.
- * So each such word is folded by itself, up to the order of its smallest run that serves; full
- * words are left for the end, when no word had any.
- */
-unsigned map512_find(const struct map512 *m, unsigned order)
+unsigned runs512_find(const struct map512 *m, struct runs512 r, unsigned order)
 {
-    unsigned best = MAP512_NONE, best_order = 6, full = 0;
-    for (unsigned i = 0; i < MAP512_WORDS; i++) {
-        u64 level = m->w[i], alone = 0;
-        full |= (unsigned)(level == ~0ULL) << i;
-        if (level == 0 || level == ~0ULL || order >= best_order)
-            continue;
-        unsigned k = 0;
+    /* The words that can serve by themselves, those with the smallest largest run lowest. */
+    u64 can = order <= 6 ? r.words >> (8 * (order + 1)) : 0, level;
+    unsigned lowest = can ? (unsigned)__builtin_ctzll(can) : 0, k = 0;
+    if (r.words == RUNS512_FULL.words)
+        return 0;
+    if (can && order + lowest / 8 < 6) {
+        level = m->w[lowest % 8];
         for (; k < order; k++)
             level = fold(level, k);
-        for (; level && k < best_order; k++) {
-            u64 larger = fold(level, k);
-            alone = level & ~(larger | larger << (1u << k));
-            if (alone)
-                break;
-            level = larger;
-        }
-        if (alone && k < best_order) {
-            best_order = k;
-            best = i * 64 + (unsigned)__builtin_ctzll(alone);
-            if (k == order)
-                break;
-        }
+        return lowest % 8 * 64 + first_maximal(level, order);
     }
-    return best != MAP512_NONE ? best : find_words(full, MAX(order, 6u));
+    level = r.words >> 56;
+    for (; k + 6 < order; k++)
+        level = fold(level, k);
+    return level ? 64 * first_maximal(level, k) : MAP512_NONE;
 }

@@ -131,20 +131,43 @@ unsigned map512_next(const struct map512 *m, unsigned from);
 struct map512 map512_range(unsigned first, unsigned count);
 
 /*
- * The order of the largest naturally aligned run of set bits: 0 to 9, or -1 if the map is empty.
+ * What runs a map has, word by word: byte k + 1 names the words whose largest naturally aligned
+ * run of set bits has order k (0 to 6), byte 0 those that are empty. So each of the eight words
+ * stands in one byte; which word can serve an order, and best, is one look at one number.
+ * Whoever keeps one beside a map notes every word that he changes.
  */
-int map512_max_order(const struct map512 *m);
+struct runs512 {
+    u64 words;
+};
+#define RUNS512_NONE ((struct runs512){0xffULL})       /* of an empty map */
+#define RUNS512_FULL ((struct runs512){0xffULL << 56}) /* of a full one */
+
+/* The runs of a map. */
+struct runs512 runs512_of(const struct map512 *m);
+/* Word i of the map is w now. Read without a lock as a hint, so written in one piece. */
+void runs512_note(struct runs512 *r, unsigned i, u64 w);
+
+/* The order of the largest run, 0 to 9; -1 if the map is empty. */
+int runs512_max_order(struct runs512 r);
+
+/* True if there is a run of 2^order set bits, order 0 to 9. */
+static inline bool runs512_have(struct runs512 r, unsigned order)
+{
+    return order <= 6 ? r.words >> (8 * (order + 1)) != 0 : runs512_max_order(r) >= (int)order;
+}
+
+/*
+ * A naturally aligned run of 2^order set bits (order 0 to 9) of m, whose runs are r: its first
+ * bit, or MAP512_NONE. Best fit: of the words that can serve the first whose largest run is the
+ * smallest, in it the first of the smallest maximal runs that serve; of runs of whole words
+ * likewise. So what is whole stays whole.
+ */
+unsigned runs512_find(const struct map512 *m, struct runs512 r, unsigned order);
 
 /*
  * The order of the largest naturally aligned run of set bits that holds `bit`, itself set: 0 to 9.
  */
 unsigned map512_run_order(const struct map512 *m, unsigned bit);
-
-/*
- * A naturally aligned run of 2^order set bits (order 0 to 9): its first bit, or MAP512_NONE.
- * Best fit: the first in the smallest maximal run that serves, so that whole ones stay whole.
- */
-unsigned map512_find(const struct map512 *m, unsigned order);
 
 /*
  * Some words of a map: [from, to). What stands in the others says nothing. Most changes of a map
@@ -237,12 +260,6 @@ static inline void map512_andnot_part(struct map512 *m, const struct part512 *p)
     for (unsigned i = p->from; i < p->to; i++)
         m->w[i] &= ~p->map.w[i];
 }
-
-/*
- * The order of the largest naturally aligned run of set bits that lies in words [from, to) or
- * reaches into them; -1 if those words are empty.
- */
-int map512_order_in(const struct map512 *m, unsigned from, unsigned to);
 
 #define map512_for_each(bit, map)                                  \
     for (unsigned bit = map512_next((map), 0); bit != MAP512_NONE; \

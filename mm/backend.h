@@ -35,6 +35,7 @@ struct backend {
     u64 (*aged_step)(unsigned node);
     bool no_age_bound;           /* (c) aged_step() does nothing */
     bool no_help;                /* (c) idle CPUs do not scrub for a node whose own are all busy */
+    bool waits_add_up;           /* (c) takers wait for clears with a lock held that others want */
     bool (*scrub_at_work)(void); /* NULL: what is at work is in flight, and shows there */
 
     /* Its strategies by number, NULL past the last; the one in force; E_NOENT if not its own. */

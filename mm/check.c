@@ -50,6 +50,28 @@ static bool naive_run(const struct map512 *m, unsigned order)
     return false;
 }
 
+static bool naive_word_run(u64 w, unsigned order)
+{
+    u64 run = order == 6 ? ~0ULL : (1ULL << (1u << order)) - 1;
+    for (unsigned bit = 0; bit < 64; bit += 1u << order)
+        if ((w & run << bit) == run << bit)
+            return true;
+    return false;
+}
+
+/* What struct runs512 should say of a map. */
+static u64 naive_runs(const struct map512 *m)
+{
+    u64 words = 0;
+    for (unsigned i = 0; i < MAP512_WORDS; i++) {
+        unsigned place = 0; /* the order of the largest run, and one more; 0: empty */
+        while (place <= 6 && naive_word_run(m->w[i], place))
+            place++;
+        words |= 1ULL << (8 * place + i);
+    }
+    return words;
+}
+
 /* The list position that frames of this view ask for, found naively. */
 static unsigned naive_place(const struct map512 *view)
 {
@@ -110,9 +132,12 @@ static void check_pageblock(struct check *c, u32 i)
         c->dirty += pb->nr_dirty;
     }
     struct map512 listed = pb->free;
+    EXPECT(c, pb->runs[LIST_ANY].words == naive_runs(&listed), "pageblock %u: runs are wrong", i);
     EXPECT(c, pb->listed[LIST_ANY] == naive_place(&listed), "pageblock %u: list any %u, is %u", i,
            naive_place(&listed), pb->listed[LIST_ANY]);
     map512_andnot(&listed, &dirt);
+    EXPECT(c, pb->runs[LIST_CLEAN].words == naive_runs(&listed),
+           "pageblock %u: runs of clean frames are wrong", i);
     EXPECT(c, pb->listed[LIST_CLEAN] == naive_place(&listed), "pageblock %u: list clean %u, is %u",
            i, naive_place(&listed), pb->listed[LIST_CLEAN]);
     for (unsigned l = 0; l < NR_LISTS; l++)
@@ -195,9 +220,12 @@ static void check_zone(struct check *c)
     check_lists(c);
     check_claims(c);
     store_for_each_locked(z, check_store, c);
-    for (unsigned n = 0; n < z->nr_gigs; n++)
+    for (unsigned n = 0; n < z->nr_gigs; n++) {
         EXPECT(c, (z->dirty_gigs >> n & 1) == !map512_empty(&z->gig[n].dirty),
                "gigablock %u: dirty_gigs is wrong", n);
+        EXPECT(c, z->gig[n].runs.words == naive_runs(&z->gig[n].free),
+               "gigablock %u: runs are wrong", n);
+    }
     EXPECT(c, c->free == z->nr_free, "%llu frames free, counted %llu",
            (unsigned long long)z->nr_free, (unsigned long long)c->free);
     EXPECT(c, c->dirty == z->nr_dirty, "%llu frames dirty, counted %llu",

@@ -196,7 +196,7 @@ bool claim_would_serve_locked(const struct zone *z, unsigned order)
         unsigned bit;
         if (order < ORDER_PAGEBLOCK) {
             m = view_with_claims(z, c->pb);
-            if (map512_max_order(&m) >= (int)order)
+            if (runs512_have(runs512_of(&m), order))
                 return true;
             continue;
         }
@@ -204,7 +204,7 @@ bool claim_would_serve_locked(const struct zone *z, unsigned order)
         if (g == last)
             continue; /* scrubbers work side by side: mostly the one just looked at */
         m = gig_with_claims(z, g);
-        if (map512_max_order(&m) >= (int)order - ORDER_PAGEBLOCK)
+        if (runs512_have(runs512_of(&m), order - ORDER_PAGEBLOCK))
             return true;
         last = g;
     }

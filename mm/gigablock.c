@@ -4,28 +4,25 @@
 #include "mm/gigablock.h"
 
 /*
- * A run of 2^k pageblocks that match the view, or MAP512_NONE; a search that fails lowers the
- * limits as far as it proves. What fits best among all whole ones mostly matches as it is.
+ * A run of 2^k pageblocks that match the view, or MAP512_NONE; a search for a clean one that fails
+ * lowers the limit as far as it proves. What fits best among all whole ones mostly matches as it
+ * is.
  */
 static unsigned find_in(struct gigablock *g, enum pb_view view, unsigned k)
 {
-    unsigned bit = map512_find(&g->free, k);
+    unsigned bit = runs512_find(&g->free, g->runs, k);
     struct part512 run;
-    if (bit == MAP512_NONE) {
-        store_relaxed(&g->limit_any, (signed char)(k - 1));
-        g->limit_clean = MIN(g->limit_clean, g->limit_any);
+    if (bit == MAP512_NONE || view == VIEW_ANY)
         return bit;
-    }
     part512_run(&run, bit, k);
-    if (view == VIEW_ANY ||
-        (view == VIEW_DIRTY ? part512_within(&run, &g->dirty) : !part512_meets(&run, &g->dirty)))
+    if (view == VIEW_DIRTY ? part512_within(&run, &g->dirty) : !part512_meets(&run, &g->dirty))
         return bit;
     struct map512 m = g->free;
     if (view == VIEW_CLEAN)
         map512_andnot(&m, &g->dirty);
     else
         map512_and(&m, &g->dirty);
-    bit = map512_find(&m, k);
+    bit = runs512_find(&m, runs512_of(&m), k);
     if (bit == MAP512_NONE && view == VIEW_CLEAN)
         g->limit_clean = (signed char)(k - 1);
     return bit;
@@ -36,7 +33,7 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
     int k = (int)order - ORDER_PAGEBLOCK;
     for (unsigned n = 0; n < z->nr_gigs; n++) {
         struct gigablock *g = &z->gig[n];
-        if ((view == VIEW_CLEAN ? g->limit_clean : g->limit_any) < k)
+        if (view == VIEW_CLEAN && g->limit_clean < k)
             continue;
         unsigned bit = find_in(g, view, (unsigned)k);
         if (bit != MAP512_NONE)
@@ -47,10 +44,23 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
 
 bool gigablock_may_have(const struct zone *z, unsigned order)
 {
-    for (unsigned n = 0; n < z->nr_gigs; n++)
-        if (load_relaxed(&z->gig[n].limit_any) >= (int)order - ORDER_PAGEBLOCK)
+    for (unsigned n = 0; n < z->nr_gigs; n++) {
+        struct runs512 r = {load_relaxed(&z->gig[n].runs.words)};
+        if (runs512_have(r, order - ORDER_PAGEBLOCK))
             return true;
+    }
     return false;
+}
+
+/* What a taker of one pageblock has to clear: frames. */
+static void dirt_of_pageblock(const struct zone *z, u32 i, bool any, bool all, struct part512 *dirt)
+{
+    dirt->from = 0;
+    dirt->to = any ? MAP512_WORDS : 0;
+    if (all)
+        map512_fill(&dirt->map);
+    else if (any)
+        dirt->map = z->pb[i].dirty;
 }
 
 void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt)
@@ -58,16 +68,23 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
     unsigned first, nr_dirty = 0;
     struct gigablock *g = zone_pb_gig(z, i, &first);
     struct part512 run;
+    u64 any = 0, all = 0;
     ASSERT(spin_held(&z->lock));
     part512_run(&run, first, order - ORDER_PAGEBLOCK);
     ASSERT(part512_within(&run, &g->free));
 
-    dirt->map.from = dirt->all.from = run.from;
-    dirt->map.to = dirt->all.to = run.to;
+    if (dirt) {
+        dirt->map.from = dirt->all.from = run.from;
+        dirt->map.to = dirt->all.to = run.to;
+    }
     for (unsigned w = run.from; w < run.to; w++) {
-        u64 out = run.map.w[w], any = out & g->dirty.w[w], all = out & g->all.w[w];
-        dirt->map.map.w[w] = any;
-        dirt->all.map.w[w] = all;
+        u64 out = run.map.w[w];
+        any = out & g->dirty.w[w];
+        all = out & g->all.w[w];
+        if (dirt) {
+            dirt->map.map.w[w] = any;
+            dirt->all.map.w[w] = all;
+        }
         nr_dirty += 512 * word512_count(all);
         /*
          * Mixed pageblocks, and plain ones that an emptied store still names. The dirty map stays
@@ -79,22 +96,14 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
             if (z->pb[n].nr_free)
                 pageblock_empty_locked(z, n);
         }
-        g->free.w[w] &= ~out;
+        zone_set_whole(g, w, g->free.w[w] & ~out);
         g->dirty.w[w] &= ~out;
         g->all.w[w] &= ~out;
     }
     zone_note_dirt(z, g);
     zone_count(z, -(s64)(1ULL << order), -(s64)nr_dirty);
-    if (order == ORDER_PAGEBLOCK) {
-        /* One pageblock: the caller wants frames. */
-        bool any = part512_test(&dirt->map, first), all = part512_test(&dirt->all, first);
-        dirt->map.from = 0;
-        dirt->map.to = any ? MAP512_WORDS : 0;
-        if (all)
-            map512_fill(&dirt->map.map);
-        else if (any)
-            dirt->map.map = z->pb[i].dirty;
-    }
+    if (dirt && order == ORDER_PAGEBLOCK)
+        dirt_of_pageblock(z, i, any != 0, all != 0, &dirt->map);
 }
 
 /* The same for a run that the caller has made. */
@@ -144,11 +153,10 @@ void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
     }
     for (unsigned w = run.from; w < run.to; w++) {
         u64 in = run.map.w[w], dirt = dirty ? in : 0;
-        g->free.w[w] |= in;
+        zone_set_whole(g, w, g->free.w[w] | in);
         g->dirty.w[w] |= dirt;
         g->all.w[w] |= dirt;
     }
-    store_relaxed(&g->limit_any, (signed char)MAP512_ORDER);
     if (dirty) {
         z->dirty_gigs |= 1ULL << (g - z->gig);
         for (unsigned n = 0; n < count; n++)

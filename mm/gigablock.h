@@ -24,7 +24,10 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order);
 /* False: the maps of z had no such run (order 9 to 18) a moment ago. Only a hint, without the lock. */
 bool gigablock_may_have(const struct zone *z, unsigned order);
 
-/* Takes the run of 2^(order-9) pageblocks at i, all wholly free, out of the maps. */
+/*
+ * Takes the run of 2^(order-9) pageblocks at i, all wholly free, out of the maps; dirt (may be
+ * NULL): what of it is dirty.
+ */
 void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt);
 
 /*

@@ -191,6 +191,11 @@ bool mm_helps_busy_nodes(void)
     return !mm_backend->no_help;
 }
 
+bool mm_waits_for_one_clear(void)
+{
+    return !mm_backend->waits_add_up;
+}
+
 bool mm_scrub_at_work(void)
 {
     return mm_backend->scrub_at_work && mm_backend->scrub_at_work();

@@ -264,6 +264,8 @@ void mm_costs_reset(void);
 bool mm_has_age_bound(void);
 /* False: a node whose CPUs are all busy stays dirty. */
 bool mm_helps_busy_nodes(void);
+/* False: a taker may wait for several clears (P4), for it queues behind others who wait for theirs. */
+bool mm_waits_for_one_clear(void);
 /*
  * A scrub step is at work whose frames are not in flight, so that CPUs have counted what zones
  * have not. Always false on limpid. Any context.

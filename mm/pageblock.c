@@ -47,12 +47,16 @@ static void list_enter(struct zone *z, u32 i, enum pb_list l, unsigned where)
     pb->listed[l] = (u8)where;
 }
 
-/* Where a view with so many frames and a largest run of order `class` belongs. */
-static void list_move(struct zone *z, u32 i, enum pb_list l, unsigned frames, unsigned class)
+/* To where its frames of this view, and the largest run of them, belong. */
+static void list_move(struct zone *z, u32 i, enum pb_list l)
 {
-    unsigned where =
-        frames ? fill_of(frames) * NR_CLASSES + MIN(class, NR_CLASSES - 1u) : NOT_LISTED;
-    if (where == z->pb[i].listed[l])
+    const struct pageblock *pb = &z->pb[i];
+    unsigned frames = pb->nr_free - (l == LIST_CLEAN ? pb->nr_dirty : 0u), where = NOT_LISTED;
+    if (frames) {
+        unsigned class = (unsigned)runs512_max_order(pb->runs[l]);
+        where = fill_of(frames) * NR_CLASSES + MIN(class, NR_CLASSES - 1u);
+    }
+    if (where == pb->listed[l])
         return;
     list_leave(z, i, l);
     if (where != NOT_LISTED)
@@ -116,66 +120,29 @@ static void open_whole(struct zone *z, u32 i)
     unsigned bit;
     struct gigablock *g = zone_pb_gig(z, i, &bit);
     map512_fill(&pb->free);
+    pb->runs[LIST_ANY] = RUNS512_FULL;
     pb->nr_free = 512;
     if (map512_test(&g->all, bit)) {
         map512_fill(&pb->dirty);
+        pb->runs[LIST_CLEAN] = RUNS512_NONE;
         pb->nr_dirty = 512;
     } else {
         map512_zero(&pb->dirty);
+        pb->runs[LIST_CLEAN] = RUNS512_FULL;
         pb->nr_dirty = 0;
     }
 }
 
+/* From now on nothing is free in its own maps. */
+static void close_maps(struct pageblock *pb)
+{
+    map512_zero(&pb->free);
+    pb->nr_free = pb->nr_dirty = 0;
+    for (unsigned l = 0; l < NR_LISTS; l++)
+        pb->runs[l] = RUNS512_NONE;
+}
+
 /* ---- after a change ---- */
-
-/* What stands in the place of an order of a largest run. */
-enum {
-    SAME = -2, /* the frames of this view are the same as before */
-    LOOK = -3, /* the largest run may be gone: find the one that is the largest now */
-};
-
-/* The frames that a list goes by; the clean ones are made up in *m. */
-static const struct map512 *frames_of(const struct pageblock *pb, enum pb_list l, struct map512 *m)
-{
-    if (l == LIST_ANY)
-        return &pb->free;
-    *m = pb->free;
-    map512_andnot(m, &pb->dirty);
-    return m;
-}
-
-static int listed_order(const struct pageblock *pb, enum pb_list l)
-{
-    return pb->listed[l] == NOT_LISTED ? -1 : pb->listed[l] % NR_CLASSES;
-}
-
-/* Frames have come in these words: the largest run is what it was, or one that reaches in there. */
-static int order_after_put(const struct pageblock *pb, enum pb_list l, const struct part512 *in)
-{
-    struct map512 clean;
-    return MAX(listed_order(pb, l), map512_order_in(frames_of(pb, l, &clean), in->from, in->to));
-}
-
-/* Frames are about to go from these words: the largest run stays, unless it reaches in there. */
-static int order_before_get(const struct pageblock *pb, enum pb_list l, const struct part512 *in)
-{
-    struct map512 clean;
-    int order = listed_order(pb, l);
-    return map512_order_in(frames_of(pb, l, &clean), in->from, in->to) < order ? order : LOOK;
-}
-
-/* `order` of the largest run, or what stands in its place. */
-static void place_on_list(struct zone *z, u32 i, enum pb_list l, int order)
-{
-    struct pageblock *pb = &z->pb[i];
-    struct map512 clean;
-    if (order == SAME)
-        return;
-    unsigned frames = pb->nr_free - (l == LIST_CLEAN ? pb->nr_dirty : 0u);
-    if (frames && order == LOOK)
-        order = map512_max_order(frames_of(pb, l, &clean));
-    list_move(z, i, l, frames, (unsigned)order);
-}
 
 /* The one place that writes the row of the table in mm/zone.h that a pageblock is in now. */
 static void settle_row(struct zone *z, u32 i)
@@ -186,25 +153,18 @@ static void settle_row(struct zone *z, u32 i)
     bool whole = pb->nr_free == 512;
     bool plain = whole && (pb->nr_dirty == 0 || pb->nr_dirty == 512);
 
-    if (whole) {
-        map512_set(&g->free, bit);
-        store_relaxed(&g->limit_any, (signed char)MAP512_ORDER);
-        if (pb->nr_dirty == 0)
-            g->limit_clean = MAP512_ORDER;
-    } else {
-        map512_clear(&g->free, bit);
-    }
+    if (map512_test(&g->free, bit) != whole)
+        zone_set_whole(g, bit / 64, g->free.w[bit / 64] ^ 1ULL << (bit % 64));
+    if (whole && pb->nr_dirty == 0)
+        g->limit_clean = MAP512_ORDER;
     zone_mark_dirty(z, g, bit, pb->nr_dirty != 0);
     if (plain && pb->nr_dirty)
         map512_set(&g->all, bit);
     else
         map512_clear(&g->all, bit);
 
-    if (plain) {
-        map512_zero(&pb->free);
-        pb->nr_free = pb->nr_dirty = 0;
-        list_leave(z, i, LIST_CLEAN);
-    }
+    if (plain)
+        close_maps(pb);
     if (pb->nr_free || pb->out)
         map512_set(&g->part, bit);
     else
@@ -219,14 +179,22 @@ struct counts {
  * After the maps of an opened pageblock have changed. Most changes leave it partly free, dirty or
  * not as it was: then its row upstairs is written already.
  */
-static void pageblock_settle(struct zone *z, u32 i, struct counts was, int any, int clean)
+static void pageblock_settle(struct zone *z, u32 i, struct counts was)
 {
     const struct pageblock *pb = &z->pb[i];
     bool was_part = was.free - 1 < 511, is_part = pb->nr_free - 1u < 511;
     if (!(was_part && is_part && (was.dirty != 0) == (pb->nr_dirty != 0)))
         settle_row(z, i);
-    place_on_list(z, i, LIST_ANY, any);
-    place_on_list(z, i, LIST_CLEAN, clean);
+    list_move(z, i, LIST_ANY);
+    list_move(z, i, LIST_CLEAN);
+}
+
+/* Word w of the maps has changed, and with it, if `clean`, which frames are clean. */
+static inline void note_runs(struct pageblock *pb, unsigned w, bool clean)
+{
+    runs512_note(&pb->runs[LIST_ANY], w, pb->free.w[w]);
+    if (clean)
+        runs512_note(&pb->runs[LIST_CLEAN], w, pb->free.w[w] & ~pb->dirty.w[w]);
 }
 
 void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
@@ -249,6 +217,7 @@ void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
         u64 in = frames->map.w[w], dirt = dirty->w[w] & in;
         pb->free.w[w] |= in;
         pb->dirty.w[w] = (pb->dirty.w[w] & ~in) | dirt;
+        note_runs(pb, w, dirt != in);
         n += word512_count(in);
         nr_dirt += dirt ? word512_count(dirt) : 0;
     }
@@ -260,8 +229,7 @@ void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
     pb->nr_free = (u16)(pb->nr_free + n);
     pb->nr_dirty = (u16)(pb->nr_dirty + nr_dirt);
     zone_count(z, n, nr_dirt);
-    pageblock_settle(z, i, was, order_after_put(pb, LIST_ANY, frames),
-                     nr_dirt == n ? SAME : order_after_put(pb, LIST_CLEAN, frames));
+    pageblock_settle(z, i, was);
 }
 
 void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, struct part512 *dirt)
@@ -280,21 +248,16 @@ void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, s
         u64 out = frames->map.w[w], d = out & pb->dirty.w[w];
         if (dirt)
             dirt->map.w[w] = d;
+        pb->free.w[w] &= ~out;
+        note_runs(pb, w, d != out);
         n += word512_count(out);
         nr_dirt += d ? word512_count(d) : 0;
     }
     struct counts was = {pb->nr_free, pb->nr_dirty};
-    int any = LOOK, clean = nr_dirt == n ? SAME : LOOK;
-    if (n < pb->nr_free) {
-        any = order_before_get(pb, LIST_ANY, frames);
-        if (clean == LOOK)
-            clean = order_before_get(pb, LIST_CLEAN, frames);
-    }
-    map512_andnot_part(&pb->free, frames);
     pb->nr_free = (u16)(pb->nr_free - n);
     pb->nr_dirty = (u16)(pb->nr_dirty - nr_dirt);
     zone_count(z, -(s64)n, -(s64)nr_dirt);
-    pageblock_settle(z, i, was, any, clean);
+    pageblock_settle(z, i, was);
 }
 
 void pageblock_empty_locked(struct zone *z, u32 i)
@@ -303,8 +266,7 @@ void pageblock_empty_locked(struct zone *z, u32 i)
     unsigned bit;
     struct gigablock *g = zone_pb_gig(z, i, &bit);
     ASSERT(spin_held(&z->lock));
-    map512_zero(&pb->free);
-    pb->nr_free = pb->nr_dirty = 0;
+    close_maps(pb);
     if (!pb->out)
         map512_clear(&g->part, bit);
     list_leave(z, i, LIST_ANY);

@@ -30,10 +30,10 @@ static bool place_look(const struct zone *z, u32 i, unsigned order, enum pb_view
                        struct place *p)
 {
     p->pb = i;
-    p->bit = map512_find(&z->pb[i].free, order);
+    p->bit = runs512_find(&z->pb[i].free, z->pb[i].runs[LIST_ANY], order);
     if (p->bit == MAP512_NONE || !pageblock_run_in_view_locked(z, i, p->bit, order, view)) {
         struct map512 m = pageblock_view_locked(z, i, view);
-        p->bit = map512_find(&m, order);
+        p->bit = runs512_find(&m, runs512_of(&m), order);
     }
     return p->bit != MAP512_NONE;
 }
@@ -75,15 +75,16 @@ static bool place_find(struct zone *z, unsigned order, enum pb_view view, struct
     return i != PB_NONE && place_look(z, i, order, view, p);
 }
 
-bool take_from_zone_locked(struct zone *z, unsigned order, enum pb_view view, struct taken *out)
+bool take_from_zone_locked(struct zone *z, const struct take_request *r, enum pb_view view,
+                           struct taken *out)
 {
     u32 i;
-    unsigned bit = 0;
+    unsigned order = r->order, bit = 0;
     if (order >= ORDER_PAGEBLOCK) {
         i = gigablock_find_locked(z, view, order);
         if (i == PB_NONE)
             return false;
-        gigablock_get_locked(z, i, order, &out->dirt);
+        gigablock_get_locked(z, i, order, r->clean ? &out->dirt : NULL);
     } else {
         struct place p;
         struct part512 frames;
@@ -92,7 +93,7 @@ bool take_from_zone_locked(struct zone *z, unsigned order, enum pb_view view, st
         i = p.pb;
         bit = p.bit;
         part512_run(&frames, bit, order);
-        pageblock_get_locked(z, i, &frames, &out->dirt.map);
+        pageblock_get_locked(z, i, &frames, r->clean ? &out->dirt.map : NULL);
     }
     z->outside += 1ULL << order;
     out->zone = z;
@@ -118,7 +119,7 @@ static bool take_from_node(const struct take_request *r, unsigned node, enum pb_
         if (z->node != node || !worth_locking(z, r->order, view))
             continue;
         spin_lock(&z->lock);
-        bool got = take_from_zone_locked(z, r->order, view, out);
+        bool got = take_from_zone_locked(z, r, view, out);
         spin_unlock(&z->lock);
         if (got)
             return true;

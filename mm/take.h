@@ -18,11 +18,12 @@ struct taken {
     struct zone *zone;
     pfn_t pfn;
     unsigned order;
-    struct dirt dirt;
+    struct dirt dirt; /* if the request asks for clean: what is to be cleared yet */
 };
 
 /* Takes a block out of the maps of one zone: of clean, of dirty, or of any frames. Zone lock. */
-bool take_from_zone_locked(struct zone *z, unsigned order, enum pb_view view, struct taken *out);
+bool take_from_zone_locked(struct zone *z, const struct take_request *r, enum pb_view view,
+                           struct taken *out);
 
 /*
  * The last word: takes the block, waiting for claims if they can help, or finds that no allowed

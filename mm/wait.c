@@ -80,7 +80,7 @@ static bool take_locked(const struct take_request *r, struct taken *out, bool *s
             enum pb_view view = pass ? VIEW_ANY : r->clean ? VIEW_CLEAN : VIEW_DIRTY;
             for_each_allowed(z, r)
             {
-                if (z->node == node && take_from_zone_locked(z, r->order, view, out))
+                if (z->node == node && take_from_zone_locked(z, r, view, out))
                     return true;
             }
         }

@@ -156,15 +156,20 @@ static pfn_t place_metadata(const struct mm_config *cfg, struct zone *z, unsigne
     z->gig = frame_va(best.end - frames);
     z->pb = (struct pageblock *)((char *)z->gig + gigs);
     memset(z->gig, 0, z->metadata_bytes);
-    for (u32 i = 0; i < z->nr_pbs; i++)
-        for (unsigned l = 0; l < NR_LISTS; l++)
+    for (u32 i = 0; i < z->nr_pbs; i++) {
+        for (unsigned l = 0; l < NR_LISTS; l++) {
+            z->pb[i].runs[l] = RUNS512_NONE;
             z->pb[i].listed[l] = NOT_LISTED;
+        }
+    }
     for (unsigned l = 0; l < NR_LISTS; l++)
         for (unsigned f = 0; f < NR_FILLS; f++)
             for (unsigned c = 0; c < NR_CLASSES; c++)
                 z->list[l].head[f][c] = PB_NONE;
-    for (unsigned g = 0; g < z->nr_gigs; g++)
-        z->gig[g].limit_any = z->gig[g].limit_clean = -1;
+    for (unsigned g = 0; g < z->nr_gigs; g++) {
+        z->gig[g].runs = RUNS512_NONE;
+        z->gig[g].limit_clean = -1;
+    }
     return best.end - frames;
 }
 

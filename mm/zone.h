@@ -58,6 +58,7 @@ struct pageblock {
     struct map512 free;  /* (Z) free frames, while the lower storey describes this pageblock */
     struct map512 dirty; /* (Z) of the free ones; other bits mean nothing. While a mixed block is
                             being cleared by the taker that owns it: that taker's */
+    struct runs512 runs[NR_LISTS];      /* (Z) of `free`, and of the clean ones of it */
     u32 next[NR_LISTS], prev[NR_LISTS]; /* (Z) indices of pageblocks, PB_NONE at the ends */
     u8 listed[NR_LISTS];                /* (Z) fill * NR_CLASSES + class, or NOT_LISTED */
     u16 nr_free, nr_dirty;              /* (Z) bits in free, and in free & dirty */
@@ -70,12 +71,12 @@ struct gigablock {
     struct map512 dirty; /* (Z) pageblocks with at least one free dirty frame */
     struct map512 all;   /* (Z) wholly free ones in which every frame is dirty */
     struct map512 part;  /* (Z) pageblocks whose own record must be looked at */
+    struct runs512 runs; /* (Z) of `free`. Read without the lock as a hint */
     /*
-     * (Z) upper bounds: no run of an order above 9 + limit is free (and clean). Raised by every
-     * put, lowered by a search that failed. -1: none at all. limit_any is read without the lock as
-     * a hint, so written with store_relaxed().
+     * (Z) an upper bound: no run of an order above 9 + limit is free and clean. Raised by every
+     * put of a clean one, lowered by a search that failed. -1: none at all.
      */
-    signed char limit_any, limit_clean;
+    signed char limit_clean;
     u32 since[512]; /* (Z) milliseconds: when the oldest dirt of each dirty pageblock was freed */
 };
 
@@ -194,7 +195,7 @@ static inline void zone_fetch(const struct zone *z, u32 i)
     prefetch_write(&g->dirty.w[bit / 64]);
     prefetch_write(&g->all.w[bit / 64]);
     prefetch_write(&g->part.w[bit / 64]);
-    prefetch_write(&g->limit_any);
+    prefetch_write(&g->runs);
 }
 
 /* When the oldest dirt of pageblock i was freed, ms. Says nothing if nothing is dirty. Zone lock. */
@@ -217,6 +218,15 @@ static inline void zone_note_dirt(struct zone *z, const struct gigablock *g)
 {
     if (map512_empty(&g->dirty))
         z->dirty_gigs &= ~(1ULL << (g - z->gig));
+}
+
+/* Word w of g's map of whole pageblocks is `free` from now on. */
+static inline void zone_set_whole(struct gigablock *g, unsigned w, u64 free)
+{
+    struct runs512 runs = g->runs;
+    g->free.w[w] = free;
+    runs512_note(&runs, w, free);
+    store_relaxed(&g->runs.words, runs.words); /* gigablock_may_have() peeks at it */
 }
 
 /* Whether the pageblock at `bit` of g holds a free dirty frame. */

@@ -141,6 +141,17 @@ static void test_no_clean_frame_is_scrubbed_again(void)
 
 /* ---- P4: failing is true, waiting is short ---- */
 
+/* By all takers since boot. */
+static void check_waits(void)
+{
+    u64 most = total().max_clears_waited;
+    if (mm_waits_for_one_clear())
+        CHECK_MSG(most <= 1, "%lu clears begun behind a shut gate", (unsigned long)most);
+    else if (most > 1)
+        ktest_note("a taker waited for %lu clears: others of theirs, with the lock held",
+                   (unsigned long)most);
+}
+
 static void test_failing_is_true(void)
 {
     struct mm_zone_info i;
@@ -172,8 +183,7 @@ static void test_failing_is_true(void)
     }
     for (unsigned n = 0; n < nr; n++)
         mm_free(block[n] & ((1ULL << 56) - 1), (unsigned)(block[n] >> 56));
-    CHECK_MSG(total().max_clears_waited <= 1, "%lu clears begun behind a shut gate",
-              (unsigned long)total().max_clears_waited);
+    check_waits();
     CHECK(mm_check(false, say) == 0);
 }
 
@@ -245,7 +255,7 @@ static void test_storm(void)
     CHECK(takes > threads * 100);
     CHECK(wait_clean(60));
     CHECK(mm_check(false, say) == 0);
-    CHECK(total().max_clears_waited <= 1);
+    check_waits();
 }
 
 /* ---- P9: dirt wakes a sleeper, and a busy node gets help ---- */

@@ -29,6 +29,7 @@ const struct backend backend_classic = {
     .aged_step = no_age_bound,
     .no_age_bound = true,
     .no_help = true,
+    .waits_add_up = true,
     .scrub_at_work = heaps_scrub_at_work,
     .strategy_nth = heaps_strategy_nth,
     .strategy_name = heaps_strategy_name,

@@ -31,16 +31,40 @@ static unsigned maximal_order(const struct map512 *m, unsigned bit)
     return k;
 }
 
-static unsigned naive_find(const struct map512 *m, unsigned order)
+/* The order of the largest run in a word, 6 if it is full; -1: it is empty. */
+static int naive_word_order(const struct map512 *m, unsigned word)
+{
+    int order = -1;
+    for (unsigned bit = word * 64; bit < word * 64 + 64; bit++)
+        if (map512_test(m, bit))
+            order = MAX(order, MIN((int)maximal_order(m, bit), 6));
+    return order;
+}
+
+/* In [from, to): the first run of this order in one of the smallest maximal runs. */
+static unsigned naive_find_in(const struct map512 *m, unsigned from, unsigned to, unsigned order)
 {
     unsigned best = MAP512_NONE, best_order = 10;
-    for (unsigned at = 0; at < 512; at += 1u << order) {
+    for (unsigned at = from; at < to; at += 1u << order) {
         if (run_is_set(m, at, order) && maximal_order(m, at) < best_order) {
             best = at;
             best_order = maximal_order(m, at);
         }
     }
     return best;
+}
+
+static unsigned naive_find(const struct map512 *m, unsigned order)
+{
+    int of_word[8];
+    for (unsigned word = 0; word < 8; word++)
+        of_word[word] = naive_word_order(m, word);
+    for (int largest = (int)order; largest < 6; largest++)
+        for (unsigned word = 0; word < 8; word++)
+            if (of_word[word] == largest)
+                return naive_find_in(m, word * 64, word * 64 + 64, order);
+    /* Whole words only: no other can serve. */
+    return naive_find_in(m, 0, 512, MAX(order, 6u));
 }
 
 /* Maps of every kind: sparse, dense, aligned runs, holes in a full one. */
@@ -81,14 +105,36 @@ static struct map512 random_map(void)
     return m;
 }
 
-static void map512_finds_best_fit(void)
+static void runs512_find_best_fit(void)
 {
-    for (unsigned round = 0; round < 20000; round++) {
+    for (unsigned round = 0; round < 5000; round++) {
         struct map512 m = random_map();
-        CHECK_EQ(map512_max_order(&m), naive_max_order(&m));
+        struct runs512 r = runs512_of(&m);
+        CHECK_EQ(runs512_max_order(r), naive_max_order(&m));
         unsigned order = check_random() % 10;
-        CHECK_EQ(map512_find(&m, order), naive_find(&m, order));
+        CHECK_EQ(runs512_find(&m, r, order), naive_find(&m, order));
     }
+}
+
+/* Word by word as the map changes; every word stands in one byte, that of its largest run. */
+static void runs512_follow_their_map(void)
+{
+    struct map512 m;
+    struct runs512 r = RUNS512_NONE;
+    map512_zero(&m);
+    CHECK_EQ(runs512_of(&m).words, r.words);
+    for (unsigned round = 0; round < 1000; round++) {
+        struct map512 next = random_map();
+        unsigned i = check_random() % 8;
+        m.w[i] = round % 5 ? next.w[i] : round % 2 ? 0 : ~0ULL;
+        runs512_note(&r, i, m.w[i]);
+        u64 words = 0;
+        for (unsigned word = 0; word < 8; word++)
+            words |= 1ULL << (8 * (naive_word_order(&m, word) + 1) + (int)word);
+        CHECK_EQ(r.words, words);
+    }
+    map512_fill(&m);
+    CHECK_EQ(runs512_of(&m).words, RUNS512_FULL.words);
 }
 
 static void map512_counts_and_walks(void)
@@ -144,25 +190,6 @@ static void map512_set_algebra(void)
     }
 }
 
-/* The largest run that has a bit in words [from, to), found from each bit. */
-static int naive_order_in(const struct map512 *m, unsigned from, unsigned to)
-{
-    int order = -1;
-    for (unsigned bit = from * 64; bit < to * 64; bit++)
-        if (map512_test(m, bit))
-            order = MAX(order, (int)maximal_order(m, bit));
-    return order;
-}
-
-static void map512_orders_in_words(void)
-{
-    for (unsigned round = 0; round < 3000; round++) {
-        struct map512 m = random_map();
-        unsigned from = check_random() % 8, to = from + check_random() % (9 - from);
-        CHECK_EQ(map512_order_in(&m, from, to), naive_order_in(&m, from, to));
-    }
-}
-
 static void part512_is_a_map_with_fewer_words(void)
 {
     for (unsigned round = 0; round < 3000; round++) {
@@ -198,11 +225,11 @@ static void part512_is_a_map_with_fewer_words(void)
 int main(int argc, char **argv)
 {
     check_start(argc, argv);
-    RUN(map512_finds_best_fit);
+    RUN(runs512_find_best_fit);
+    RUN(runs512_follow_their_map);
     RUN(map512_counts_and_walks);
     RUN(map512_ranges);
     RUN(map512_set_algebra);
-    RUN(map512_orders_in_words);
     RUN(part512_is_a_map_with_fewer_words);
     return check_done();
 }
