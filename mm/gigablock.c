@@ -5,14 +5,14 @@
 
 /*
  * A run of 2^k pageblocks that match the view, or MAP512_NONE; a search for a clean one that fails
- * lowers the limit as far as it proves. What fits best among all whole ones mostly matches as it
- * is.
+ * lowers the limit as far as it proves. What fits best among all whole ones, and there is such,
+ * mostly matches as it is.
  */
 static unsigned find_in(struct gigablock *g, enum pb_view view, unsigned k)
 {
     unsigned bit = runs512_find(&g->free, g->runs, k);
     struct part512 run;
-    if (bit == MAP512_NONE || view == VIEW_ANY)
+    if (view == VIEW_ANY)
         return bit;
     part512_run(&run, bit, k);
     if (view == VIEW_DIRTY ? part512_within(&run, &g->dirty) : !part512_meets(&run, &g->dirty))
@@ -33,7 +33,7 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
     int k = (int)order - ORDER_PAGEBLOCK;
     for (unsigned n = 0; n < z->nr_gigs; n++) {
         struct gigablock *g = &z->gig[n];
-        if (view == VIEW_CLEAN && g->limit_clean < k)
+        if (!runs512_have(g->runs, (unsigned)k) || (view == VIEW_CLEAN && g->limit_clean < k))
             continue;
         unsigned bit = find_in(g, view, (unsigned)k);
         if (bit != MAP512_NONE)
@@ -63,6 +63,25 @@ static void dirt_of_pageblock(const struct zone *z, u32 i, bool any, bool all, s
         dirt->map = z->pb[i].dirty;
 }
 
+/*
+ * Mixed pageblocks in a run that goes, and plain ones that an emptied store still names: how many
+ * dirty frames they have. The dirty map stays as it is: it is the taker's until he gives the block
+ * back.
+ */
+static __attribute__((noinline)) unsigned get_parts(struct zone *z, struct gigablock *g, unsigned w,
+                                                    u64 parts)
+{
+    unsigned nr_dirty = 0;
+    for (; parts; parts &= parts - 1) {
+        u64 n = z->first_gib + (u64)(g - z->gig);
+        u32 i = (u32)(n * 512 + w * 64 + (unsigned)__builtin_ctzll(parts) - z->first_pb);
+        nr_dirty += z->pb[i].nr_dirty;
+        if (z->pb[i].nr_free)
+            pageblock_empty_locked(z, i);
+    }
+    return nr_dirty;
+}
+
 void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt)
 {
     unsigned first, nr_dirty = 0;
@@ -86,16 +105,8 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
             dirt->all.map.w[w] = all;
         }
         nr_dirty += 512 * word512_count(all);
-        /*
-         * Mixed pageblocks, and plain ones that an emptied store still names. The dirty map stays
-         * as it is: it is the taker's until he gives the block back.
-         */
-        for (u64 part = out & g->part.w[w]; part; part &= part - 1) {
-            u32 n = i + (w * 64 + (unsigned)__builtin_ctzll(part) - first);
-            nr_dirty += z->pb[n].nr_dirty;
-            if (z->pb[n].nr_free)
-                pageblock_empty_locked(z, n);
-        }
+        if (unlikely(out & g->part.w[w]))
+            nr_dirty += get_parts(z, g, w, out & g->part.w[w]);
         zone_set_whole(g, w, g->free.w[w] & ~out);
         g->dirty.w[w] &= ~out;
         g->all.w[w] &= ~out;
