@@ -1,7 +1,7 @@
 /*
  * The way of a freed frame, first half: from its owner into the maps, dirty. Metadata only (P7):
- * one frame goes into this CPU's write-behind buffer, a block into its pageblock's map, a large
- * block into its gigablock's map in a few words. Then the bell. Next: mm/scrub.c.
+ * one frame goes into this CPU's stores, a block into its pageblock's map, a large block into its
+ * gigablock's map in a few words. Then the bell. Next: mm/scrub.c.
  */
 #include "mm/bell.h"
 #include "mm/gigablock.h"

@@ -215,6 +215,8 @@ void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
               (unsigned long long)zone_pb_pfn(z, i), z->node);
     for (unsigned w = frames->from; w < frames->to; w++) {
         u64 in = frames->map.w[w], dirt = dirty->w[w] & in;
+        if (!in)
+            continue;
         pb->free.w[w] |= in;
         pb->dirty.w[w] = (pb->dirty.w[w] & ~in) | dirt;
         note_runs(pb, w, dirt != in);
@@ -248,6 +250,8 @@ void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, s
         u64 out = frames->map.w[w], d = out & pb->dirty.w[w];
         if (dirt)
             dirt->map.w[w] = d;
+        if (!out)
+            continue;
         pb->free.w[w] &= ~out;
         note_runs(pb, w, d != out);
         n += word512_count(out);

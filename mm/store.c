@@ -35,8 +35,11 @@ void store_init(void)
         memset(&mm_stores[cpu], 0, sizeof(mm_stores[cpu]));
         mm_stores[cpu].home = mm_home_node(cpu_node(cpu));
         mm_stores[cpu].behind.word = ~0ULL;
-        for (unsigned kind = 0; kind < NR_STORES; kind++)
-            mm_stores[cpu].store[kind].at = &mm_stores[cpu].store[kind].frames.w[MAP512_WORDS - 1];
+        for (unsigned kind = 0; kind < NR_STORES; kind++) {
+            struct store *s = &mm_stores[cpu].store[kind];
+            s->at = &s->frames.w[MAP512_WORDS - 1];
+            s->block = ~0ULL;
+        }
     }
 }
 
@@ -159,16 +162,35 @@ static bool push(struct behind *b, struct zone *z, pfn_t pfn)
     return true;
 }
 
+/* So many frames came back that what the store was given says little any more: counts again. */
+static void count_again(struct zone *z, struct store *s)
+{
+    bool slow;
+    spin_lock(&z->lock);
+    struct cpu_stores *cs = store_enter_own(&slow);
+    if (s->zone == z) {
+        s->filled = (u16)map512_count(&s->frames);
+        s->back = 0;
+    }
+    store_leave_own(cs, slow);
+    spin_unlock(&z->lock);
+}
+
 void store_push_slowly(struct zone *z, pfn_t pfn)
 {
-    bool done, slow;
     for (;;) {
+        bool slow;
         struct cpu_stores *cs = store_enter_own(&slow);
-        done = push(&cs->behind, z, pfn);
+        struct store *s = &cs->store[STORE_ANY];
+        bool home = pfn / 512 == s->block, uncounted = home && s->back == BACK_MAX;
+        bool done = !uncounted && ((home && store_put_back(s, pfn)) || push(&cs->behind, z, pfn));
         store_leave_own(cs, slow);
         if (done)
             return;
-        store_flush_behind();
+        if (uncounted)
+            count_again(z, s);
+        else
+            store_flush_behind();
     }
 }
 
@@ -193,10 +215,21 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
     s->since = since;
     s->clean = clean;
     s->filled = (u16)map512_count(frames);
+    s->back = 0;
+    /* What is freed is dirty, and a pageblock in which two zones meet is not all ours. */
+    bool whole = zone_has(z, s->first) && zone_has(z, s->first + 511);
+    s->block = kind == STORE_ANY && !clean && whole ? s->first / 512 : ~0ULL;
     s->frames = *frames;
     s->at = &s->frames.w[0];
     store_relaxed(&s->zone, z); /* read by store_holds_locked() of other zones */
     store_leave_own(cs, slow);
+}
+
+/* An empty store names no pageblock any more. In. */
+static void give_up(struct store *s)
+{
+    s->block = ~0ULL;
+    store_relaxed(&s->zone, NULL);
 }
 
 /* Gives back what the store has of z, if anything. In. */
@@ -212,7 +245,7 @@ static void put_store(struct zone *z, struct store *s)
     if (n)
         pageblock_put_locked(z, s->pb, &frames, s->clean ? &none : &s->frames, s->since);
     map512_zero(&s->frames);
-    store_relaxed(&s->zone, NULL);
+    give_up(s);
 }
 
 /*
@@ -270,7 +303,7 @@ void store_give_up_locked(struct zone *z, enum store_kind kind)
     bool mine = s->zone == z;
     ASSERT(!mine || map512_empty(&s->frames));
     if (mine)
-        store_relaxed(&s->zone, NULL);
+        give_up(s);
     store_leave_own(cs, slow);
     if (mine)
         pageblock_out_locked(z, s->pb, -1);
@@ -404,8 +437,9 @@ bool store_holds_older_locked(const struct zone *z, u32 age_ms)
 
 /*
  * Without stopping the owners, for it is asked at every free into a pageblock that a store names.
- * A store of z is filled and emptied under z's lock, so its owner can only pop from it now; and a
- * frame that was popped before it was freed is seen to be gone.
+ * A store of z is filled and emptied under z's lock, so its owner can only pop from it now, or put
+ * back what is its own and so none of these; and a frame that was popped before it was freed is
+ * seen to be gone.
  */
 bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frames, unsigned *out)
 {
@@ -427,8 +461,9 @@ bool store_holds_locked(const struct zone *z, u32 i, const struct part512 *frame
 }
 
 /*
- * With what this store, all others and all claims have of its pageblock back in it. What was
- * popped from a store and freed since counts twice: then less may be missing than is.
+ * With what this store, all others and all claims have of its pageblock back in it; but for what
+ * came back to them, of which store_frames_freed() tells. What was popped from a store and freed
+ * since counts twice: then less may be missing than is.
  */
 static unsigned missing_with_stores(const struct zone *z, const struct store *mine)
 {
@@ -459,11 +494,14 @@ unsigned store_least_missing_locked(const struct zone *z)
     return least;
 }
 
-u64 store_frames_behind(void)
+u64 store_frames_freed(void)
 {
     u64 n = 0;
-    for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
-        n += load_acquire(&mm_stores[cpu].behind.nr); /* pairs with the release of a push */
+    for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
+        /* Acquire: pairs with the releases of a push. */
+        n += load_acquire(&mm_stores[cpu].behind.nr);
+        n += load_acquire(&mm_stores[cpu].store[STORE_ANY].back);
+    }
     return n;
 }
 

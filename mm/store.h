@@ -2,6 +2,8 @@
  * Stores: what one CPU keeps at hand, so that an order-0 take or free needs no zone lock.
  *  - two take stores (clean, any): the free mask of one pageblock, as a claim for allocation;
  *  - the write-behind buffer: frames just freed, dirty, on their way back into the maps.
+ * A dirty frame of the pageblock that takers of any frame are served from comes back right there.
+ * That is no reuse that costs contiguity: the pageblock is the one that is being used up.
  * Every move between a store and the maps happens under the zone lock; a pop or push needs none
  * and no fence (protocol rules 1 to 3). Takers in need sweep all stores.
  */
@@ -16,6 +18,7 @@
  */
 #define BEHIND_MAX    512
 #define BEHIND_GROUPS 32
+#define BACK_MAX      512 /* frames may come back to a take store until it is counted again */
 
 enum store_kind {
     STORE_ANY,
@@ -36,6 +39,8 @@ struct store {
     u64 *at __attribute__((aligned(64))); /* the word of `frames` that pops come from; those below
                                              are empty */
     pfn_t first;                          /* the frame of its lowest bit */
+    u64 block;                            /* pfn / 512 of what may come back here, else ~0 */
+    u32 back;                             /* frames that came back since `filled` was counted */
     struct map512 frames;                 /* what is left */
 };
 
@@ -116,26 +121,46 @@ static inline pfn_t store_pop(enum store_kind kind, unsigned node, bool *dirty)
 /* The same with all words, and whoever is there; PFN_NONE: this CPU has no frame of `node`. */
 pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty);
 
+/* Back into the take store of its pageblock. False: it is there already, or count first. In. */
+static inline bool store_put_back(struct store *s, pfn_t pfn)
+{
+    u64 *word = &s->frames.w[pfn / 64 % MAP512_WORDS], bit = 1ULL << (pfn % 64);
+    if (unlikely(*word & bit || s->back == BACK_MAX))
+        return false;
+    if (word < s->at) {
+        s->at = word;
+        s->first = ALIGN_DOWN(pfn, 64);
+    }
+    store_relaxed(word, *word | bit);     /* read by store_holds_locked() */
+    store_release(&s->back, s->back + 1); /* read by store_frames_freed() */
+    return true;
+}
+
+/* To where the last frame went, in the write-behind buffer. False: that is another word. In. */
+static inline bool store_put_behind(struct behind *b, pfn_t pfn)
+{
+    u64 bit = 1ULL << (pfn % 64);
+    if (unlikely(pfn / 64 != b->word || b->nr == BEHIND_MAX || *b->at & bit))
+        return false;
+    *b->at |= bit;
+    store_release(&b->nr, b->nr + 1);
+    return true;
+}
+
 /*
- * Puts a freed, dirty frame into the write-behind buffer. False: this is for store_push_slowly(),
- * for the frame is not of the same word as the one before it, or the buffer is full. Preemption
- * off.
+ * Puts a freed, dirty frame into this CPU's stores. False: this is for store_push_slowly().
+ * Preemption off.
  */
 static inline bool store_push(pfn_t pfn)
 {
     struct cpu_stores *cs = &mm_stores[cpu_id()];
-    struct behind *b = &cs->behind;
-    u64 bit = 1ULL << (pfn % 64);
-    bool like = false;
+    struct store *s = &cs->store[STORE_ANY];
+    bool done = false;
     if (likely(store_enter(cs))) {
-        like = pfn / 64 == b->word && b->nr < BEHIND_MAX && !(*b->at & bit);
-        if (likely(like)) {
-            *b->at |= bit;
-            store_release(&b->nr, b->nr + 1);
-        }
+        done = pfn / 512 == s->block ? store_put_back(s, pfn) : store_put_behind(&cs->behind, pfn);
         store_leave(cs);
     }
-    return like;
+    return done;
 }
 /* The same for any frame of z, if need be after giving the buffer back. */
 void store_push_slowly(struct zone *z, pfn_t pfn);
@@ -165,12 +190,13 @@ void store_sweep_zone_locked(struct zone *z);
 void store_sweep_end(void);
 
 /*
- * How many frames are missing, with every take store and claim back, until a pageblock of z is
- * whole that a take store names. And how many frames all write-behind buffers hold. mm/wait.c
- * says what may be concluded if they are asked in this order. Zone lock.
+ * How many frames are missing, with every claim and all that was given to take stores back, until
+ * a pageblock of z is whole that a take store names. And how many frames were freed into stores
+ * and may not be counted in that. mm/wait.c says what may be concluded if they are asked in this
+ * order. Zone lock.
  */
 unsigned store_least_missing_locked(const struct zone *z);
-u64 store_frames_behind(void);
+u64 store_frames_freed(void);
 
 /* True if a store holds dirt of z that was freed at least `age_ms` ago. Zone lock. */
 bool store_holds_older_locked(const struct zone *z, u32 age_ms);

@@ -41,25 +41,26 @@ static void unlock_allowed(const struct take_request *r)
 
 /*
  * Rule 1, unless counting shows that a sweep could change nothing. A request of order 9 or more
- * needs whole pageblocks; a sweep makes one whole only if no more frames are missing in it than
- * all write-behind buffers hold. The order matters: the take stores are read first, and can only
- * be popped from while their zones are locked; the buffers after that, and what they have of these
- * zones can only grow. So at the moment between the two no pageblock could be made whole, and the
- * request fails by what was free then. (Maps and claims stand still under the locks.)
+ * needs whole pageblocks; a sweep makes one whole only if no more frames are missing in it, with
+ * all that take stores were given, than were freed into stores since. The order matters: what
+ * stores were given is read first, and stands still while their zones are locked, as maps and
+ * claims do; what was freed into them after that, and for these zones it can only grow. So at the
+ * moment between the two no pageblock could be made whole, and the request fails by what was free
+ * then.
  */
 static bool sweep_matters(const struct take_request *r)
 {
-    u64 least = 512, behind;
+    u64 least = 512, freed;
     if (r->order < ORDER_PAGEBLOCK)
         return true;
     for_each_allowed(z, r) least = MIN(least, (u64)store_least_missing_locked(z));
     compiler_barrier(); /* the CPU keeps loads in order (SDM3 9.2.2) */
-    behind = store_frames_behind();
-    if (least <= behind)
+    freed = store_frames_freed();
+    if (least <= freed)
         return true;
     for_each_allowed(z, r)
     {
-        if (claim_least_missing_locked(z) <= behind || pageblock_may_complete_locked(z, behind))
+        if (claim_least_missing_locked(z) <= freed || pageblock_may_complete_locked(z, freed))
             return true;
     }
     return false;

@@ -38,6 +38,7 @@ inline pop()
     assert(!sweeper_in);
     if
     :: stored > 0 -> stored--; popped++; printf("@B0 mm/store.h:store_pop | pops\n")
+    :: popped > 0 -> popped--; stored++; printf("@B0 mm/store.h:store_put_back | puts back what it popped\n")
     :: else
     fi;
     assert(!sweeper_in);
@@ -92,5 +93,5 @@ active proctype sweeper()
         sweep_lock = 0
     :: else -> break
     od;
-    assert(stored + popped + swept == 2)
+    atomic { !owner_in -> assert(stored + popped + swept == 2) }
 }

@@ -159,11 +159,11 @@ static void case_fails_only_when_nothing_is_left(void)
 
 /*
  * A pageblock of which some frames are free in the maps, some in another CPU's store and some in
- * its buffer can be had as a whole, however often they have gone to and fro.
+ * the buffer of a third can be had as a whole, however often they have gone to and fro.
  */
 static void case_stored_frames_make_a_whole(void)
 {
-    struct port_machine m = one_node(2, 16, 4); /* its last pageblock has the records */
+    struct port_machine m = one_node(3, 16, 4); /* its last pageblock has the records */
     pfn_t frame[1024], whole = 16 * 256;
     unsigned nr = 0;
     port_boot(&m);
@@ -176,7 +176,8 @@ static void case_stored_frames_make_a_whole(void)
             CHECK((frame[n] = mm_take(0, TAKE_ANY, 0)) != PFN_NONE);
         for (unsigned n = 0; n < popped; n++) {
             struct map512 one = map512_range((unsigned)(frame[n] % 512), 1);
-            if (n % 3)
+            port_be_cpu(n % 3 == 0 ? 1 : 2);
+            if (n % 3 == 2)
                 mm_free_mask(whole, &one);
             else
                 mm_free(frame[n], 0);
@@ -185,6 +186,54 @@ static void case_stored_frames_make_a_whole(void)
         CHECK_EQ(mm_take(9, TAKE_ANY, 0), whole);
         CHECK_EQ(mm_take(9, TAKE_ANY, 0), PFN_NONE);
     }
+}
+
+/* So can one whose frames have come back to a store that they were never taken from. */
+static void case_what_came_back_makes_a_whole(void)
+{
+    enum { MOST = 20 };
+    struct port_machine m = one_node(2, 16, 4);
+    pfn_t frame[MOST], whole = 16 * 256;
+    port_boot(&m);
+    while (mm_take(0, TAKE_ANY, 0) != PFN_NONE)
+        ;
+    for (unsigned nr = 1; nr <= MOST; nr++) {
+        mm_free(whole, 9);
+        for (unsigned n = 0; n < nr; n++)
+            CHECK((frame[n] = mm_take(0, TAKE_ANY, 0)) != PFN_NONE);
+        mm_stores_flush();
+        port_be_cpu(1);
+        mm_free(mm_take(0, TAKE_ANY, 0), 0); /* out of a store with all the others */
+        for (unsigned n = 0; n < nr; n++)
+            mm_free(frame[n], 0);
+        CHECK_EQ(total().stored_dirty, 512);
+        port_be_cpu(0);
+        CHECK_EQ(mm_take(9, TAKE_ANY, 0), whole);
+    }
+}
+
+/* Who takes and frees one frame again and again has the same one, at home in its pageblock. */
+static void case_a_freed_frame_comes_back_home(void)
+{
+    struct port_machine m = one_node(1, 16, 4);
+    CHECK_EQ(port_boot(&m), 0);
+    pfn_t other = mm_take(0, TAKE_ANY, 0), pfn = mm_take(0, TAKE_ANY, 0);
+    u64 stored = total().stored_dirty;
+    mm_free(pfn, 0);
+    for (unsigned n = 0; n < 2000; n++) {
+        pfn_t again = mm_take(0, TAKE_ANY, 0);
+        CHECK_EQ(again, pfn);
+        mm_free(again, 0);
+    }
+    CHECK_EQ(mm_check(false, say), 0);
+    CHECK_EQ(total().stored_dirty, stored + 1);
+    mm_free(other, 0);
+    CHECK_EQ(total().stored_dirty, stored + 2);
+    CHECK_EQ(mm_take(0, TAKE_ANY, 0), other);
+    mm_free(other, 0);
+    mm_stores_flush();
+    CHECK_EQ(total().stored_dirty, 0);
+    CHECK_EQ(mm_check(false, say), 0);
 }
 
 static void case_this_node_means_this_node(void)
@@ -368,6 +417,8 @@ int main(int argc, char **argv)
     RUN(case_mixed_large_blocks);
     RUN(case_fails_only_when_nothing_is_left);
     RUN(case_stored_frames_make_a_whole);
+    RUN(case_what_came_back_makes_a_whole);
+    RUN(case_a_freed_frame_comes_back_home);
     RUN(case_this_node_means_this_node);
     RUN(case_who_does_not_care_leaves_the_clean);
     RUN(case_odd_ranges);
