@@ -193,8 +193,7 @@ enum { STORM_STEPS = 3000, STORM_HELD = 200 };
 
 struct storm {
     u64 random;
-    u64 leaks, takes;
-    bool done; /* (a) release by the thread, acquire by who waits */
+    u64 leaks, takes; /* the thread's, till it is joined */
 };
 
 static void storm_thread(void *arg)
@@ -231,23 +230,20 @@ static void storm_thread(void *arg)
         nr--;
         mm_free(held[nr].pfn, held[nr].order);
     }
-    store_release(&s->done, true);
 }
 
 static void test_storm(void)
 {
     static struct storm storm[MAX_CPUS];
+    static struct ktest_thread thread[MAX_CPUS];
     unsigned threads = MIN(nr_cpus, 16u);
     u64 takes = 0;
     for (unsigned n = 0; n < threads; n++) {
         storm[n] = (struct storm){.random = ktest_random()};
-        struct thread *t = thread_create("storm", storm_thread, &storm[n], n, ANY_NODE);
-        REQUIRE(t != NULL);
-        thread_start(t);
+        ktest_spawn(&thread[n], n, storm_thread, &storm[n]);
     }
     for (unsigned n = 0; n < threads; n++) {
-        while (!load_acquire(&storm[n].done))
-            thread_sleep(1000000);
+        ktest_join(&thread[n]);
         CHECK_MSG(storm[n].leaks == 0, "CPU %u: %lu blocks were not zero", n,
                   (unsigned long)storm[n].leaks);
         takes += storm[n].takes;
@@ -281,11 +277,11 @@ static void busy_thread(void *arg)
     fetch_add(&busy_running, 1);
     while (!load_relaxed(&busy_stop))
         cpu_relax();
-    fetch_add(&busy_running, -1u);
 }
 
 static void test_a_busy_node_gets_help(void)
 {
+    static struct ktest_thread thread[MAX_CPUS];
     unsigned busy = 0, node = nr_nodes - 1, others = 0;
     struct mm_zone_info before, after;
     if (!ktest_alloc_is("limpid", "help for a busy node"))
@@ -304,13 +300,11 @@ static void test_a_busy_node_gets_help(void)
     }
     CHECK(wait_clean(60));
     store_release(&busy_stop, false);
+    store_relaxed(&busy_running, 0);
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         if (cpu_node(cpu) != node || cpu == cpu_id())
             continue;
-        struct thread *t = thread_create("busy", busy_thread, NULL, cpu, ANY_NODE);
-        REQUIRE(t != NULL);
-        thread_start(t);
-        busy++;
+        busy += ktest_spawn(&thread[busy], cpu, busy_thread, NULL);
     }
     while (load_relaxed(&busy_running) != busy)
         thread_sleep(1000000);
@@ -320,8 +314,8 @@ static void test_a_busy_node_gets_help(void)
     mm_node_info(node, &after);
     CHECK(after.scrubbed_idle_remote - before.scrubbed_idle_remote >= 1024);
     store_release(&busy_stop, true);
-    while (load_relaxed(&busy_running))
-        thread_sleep(1000000);
+    while (busy)
+        ktest_join(&thread[--busy]);
 }
 
 /* ---- bad frames, strategies, the switch ---- */

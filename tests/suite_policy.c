@@ -54,24 +54,25 @@ static void spinner(void *arg)
         else
             irqs_on_and_halt(); /* until the stop's kick, or the tick if there are others */
     }
-    fetch_add(&running, -1u);
 }
+
+static struct ktest_thread spinner_thread[MAX_CPUS];
+static unsigned spinners;
 
 /* Keeps every CPU of the node busy (MM_ALL_NODES: every CPU). False: no memory for threads. */
 static bool spinners_start(unsigned node)
 {
-    unsigned started = 0;
     store_release(&stop, false);
+    store_relaxed(&running, 0);
+    spinners = 0;
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         if (node != MM_ALL_NODES && cpu_node(cpu) != node)
             continue;
-        struct thread *t = thread_create("spinner", spinner, NULL, cpu, ANY_NODE);
-        if (!CHECK(t != NULL))
+        if (!ktest_spawn(&spinner_thread[spinners], cpu, spinner, NULL))
             return false;
-        thread_start(t);
-        started++;
+        spinners++;
     }
-    while (load_relaxed(&running) != started)
+    while (load_relaxed(&running) != spinners)
         thread_sleep(1000000);
     return true;
 }
@@ -81,8 +82,8 @@ static void spinners_stop(void)
     store_release(&stop, true);
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
         cpu_kick(cpu);
-    while (load_relaxed(&running))
-        thread_sleep(1000000);
+    while (spinners)
+        ktest_join(&spinner_thread[--spinners]);
 }
 
 /* Every case leaves the policy as it found it. */

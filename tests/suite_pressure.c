@@ -75,13 +75,22 @@ static void do_nothing(void *unused)
     (void)unused;
 }
 
-/* A thread on a CPU of the node: it runs, or there is none and that is all. */
+static void short_gone(void *gone)
+{
+    store_release((unsigned *)gone, 1u);
+}
+
+/* A thread on a CPU of the node: it runs and is gone, or there is none and that is all. */
 static bool thread_runs(unsigned node)
 {
+    static unsigned gone; /* (a) */
     struct thread *t = thread_create("short", do_nothing, NULL, ANY_CPU, node);
-    if (t)
-        thread_start(t);
-    return t != NULL;
+    if (!t)
+        return false;
+    store_relaxed(&gone, 0);
+    thread_on_reaped(t, short_gone, &gone);
+    thread_start(t);
+    return CHECK(ktest_wait_for(&gone, KTEST_LOST));
 }
 
 /* No other node has any. */
