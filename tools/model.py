@@ -52,7 +52,7 @@ EXHAUST = [
     ("bell-three", "bell", "3 CPUs; a free, a thread", "-DCPUS=3 -DFREES=1 -DTAKES=0", FULL, ""),
     ("bell-rate", "bell", "a rate limit", "-DRATE=1 -DFREES=1 -DTAKES=0", QUICK, ""),
     ("bell-limit", "bell", "one scrubber at a time", "-DLIMIT=1 -DFREES=2 -DTAKES=0", FULL, ""),
-    ("bell-all", "bell", "3 CPUs; a free, a take, a thread", "-DCPUS=3 -DFREES=1", LONG, ""),
+    ("bell-take", "bell", "3 CPUs; 2 frees, a take", "-DCPUS=3 -DFREES=2 -DWAKES=0", FULL, ""),
     ("progress", "progress", "2 takers, 1 scrubber", "", QUICK, "takers clears gate returns"),
     ("aged", "aged", "dirt past the bound", "", QUICK, "forgotten"),
 ]
