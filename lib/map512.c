@@ -5,23 +5,6 @@
  */
 #include "lib/map512.h"
 
-/* Bits at multiples of 2^k, k = 0 to 6. */
-static const u64 aligned_bits[7] = {
-    ~0ULL,
-    0x5555555555555555ULL,
-    0x1111111111111111ULL,
-    0x0101010101010101ULL,
-    0x0001000100010001ULL,
-    0x0000000100000001ULL,
-    0x0000000000000001ULL,
-};
-
-/* From level k to level k + 1, k = 0 to 5. */
-static inline u64 fold(u64 level, unsigned k)
-{
-    return level & (level >> (1u << k)) & aligned_bits[k + 1];
-}
-
 unsigned map512_count(const struct map512 *m)
 {
     unsigned n = 0;
@@ -76,24 +59,6 @@ unsigned map512_run_order(const struct map512 *m, unsigned bit)
 
 /* ---- runs ---- */
 
-/*
- * The order of the largest run in a word: 0 to 6, -1 if it is empty. Hardly a branch: what a word
- * holds is nothing that a CPU could learn to predict.
- */
-static inline int word_order(u64 w)
-{
-    if (w + 1 <= 1) /* but of all words most are full or empty */
-        return w ? 6 : -1;
-    u64 l1 = fold(w, 0), l2 = fold(l1, 1), l3 = fold(l2, 2), l4 = fold(l3, 3), l5 = fold(l4, 4);
-    return (w != 0) + (l1 != 0) + (l2 != 0) + (l3 != 0) + (l4 != 0) + (l5 != 0) - 1;
-}
-
-void runs512_note(struct runs512 *r, unsigned i, u64 w)
-{
-    u64 others = r->words & ~(0x0101010101010101ULL << i);
-    r->words = others | 1ULL << (8 * (word_order(w) + 1) + (int)i);
-}
-
 struct runs512 runs512_of(const struct map512 *m)
 {
     struct runs512 r = RUNS512_NONE;
@@ -109,7 +74,7 @@ int runs512_max_order(struct runs512 r)
         return order;
     /* A bit for each word that is full: runs of words go by the same rule as runs of bits. */
     u64 level = r.words >> 56;
-    for (unsigned k = 0; (level = fold(level, k)) != 0; k++)
+    for (unsigned k = 0; (level = word512_fold(level, k)) != 0; k++)
         order++;
     return order;
 }
@@ -118,7 +83,7 @@ int runs512_max_order(struct runs512 r)
 static inline unsigned first_maximal(u64 level, unsigned k)
 {
     for (;; k++) {
-        u64 larger = fold(level, k), alone = level & ~(larger | larger << (1u << k));
+        u64 larger = word512_fold(level, k), alone = level & ~(larger | larger << (1u << k));
         if (alone)
             return (unsigned)__builtin_ctzll(alone);
         level = larger;
@@ -135,11 +100,11 @@ unsigned runs512_find(const struct map512 *m, struct runs512 r, unsigned order)
     if (can && order + lowest / 8 < 6) {
         level = m->w[lowest % 8];
         for (; k < order; k++)
-            level = fold(level, k);
+            level = word512_fold(level, k);
         return lowest % 8 * 64 + first_maximal(level, order);
     }
     level = r.words >> 56;
     for (; k + 6 < order; k++)
-        level = fold(level, k);
+        level = word512_fold(level, k);
     return level ? 64 * first_maximal(level, k) : MAP512_NONE;
 }

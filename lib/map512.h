@@ -121,6 +121,39 @@ static inline unsigned word512_count(u64 w)
     return (unsigned)(w * 0x0101010101010101ULL >> 56);
 }
 
+/*
+ * A step of folding a word: from level k to level k + 1, k = 0 to 5. Level k has a bit set at p (p a
+ * multiple of 2^k) iff bits p .. p + 2^k - 1 of the word are all set.
+ */
+static inline u64 word512_fold(u64 level, unsigned k)
+{
+    static const u64 aligned[7] = {
+        ~0ULL,
+        0x5555555555555555ULL,
+        0x1111111111111111ULL,
+        0x0101010101010101ULL,
+        0x0001000100010001ULL,
+        0x0000000100000001ULL,
+        0x0000000000000001ULL,
+    };
+    return level & (level >> (1u << k)) & aligned[k + 1];
+}
+
+/*
+ * The order of the largest naturally aligned run in a word: 0 to 6, -1 if it is empty. Full words,
+ * empty ones and those with a full half are the most; for the others hardly a branch, for what
+ * they hold is nothing that a CPU could learn to predict.
+ */
+static inline int word512_order(u64 w)
+{
+    if (w + 1 <= 1)
+        return w ? 6 : -1;
+    if ((u32)w == ~0u || w >> 32 == ~0u)
+        return 5;
+    u64 l1 = word512_fold(w, 0), l2 = word512_fold(l1, 1), l3 = word512_fold(l2, 2);
+    return (l1 != 0) + (l2 != 0) + (l3 != 0) + (word512_fold(l3, 3) != 0);
+}
+
 /* How many bits are set, 0 to 512. */
 unsigned map512_count(const struct map512 *m);
 
@@ -144,8 +177,12 @@ struct runs512 {
 
 /* The runs of a map. */
 struct runs512 runs512_of(const struct map512 *m);
-/* Word i of the map is w now. Read without a lock as a hint, so written in one piece. */
-void runs512_note(struct runs512 *r, unsigned i, u64 w);
+/* Word i of the map is w now. */
+static inline void runs512_note(struct runs512 *r, unsigned i, u64 w)
+{
+    u64 others = r->words & ~(0x0101010101010101ULL << i);
+    r->words = others | 1ULL << (8 * (word512_order(w) + 1) + (int)i);
+}
 
 /* The order of the largest run, 0 to 9; -1 if the map is empty. */
 int runs512_max_order(struct runs512 r);
