@@ -67,11 +67,9 @@ struct runs512 runs512_of(const struct map512 *m)
     return r;
 }
 
-int runs512_max_order(struct runs512 r)
+int runs512_max_order_of_words(struct runs512 r)
 {
-    int order = (63 - __builtin_clzll(r.words)) / 8 - 1;
-    if (order < 6)
-        return order;
+    int order = 6;
     /* A bit for each word that is full: runs of words go by the same rule as runs of bits. */
     u64 level = r.words >> 56;
     for (unsigned k = 0; (level = word512_fold(level, k)) != 0; k++)

@@ -184,8 +184,15 @@ static inline void runs512_note(struct runs512 *r, unsigned i, u64 w)
     r->words = others | 1ULL << (8 * (word512_order(w) + 1) + (int)i);
 }
 
+/* The same if a word is full: 6 to 9. */
+int runs512_max_order_of_words(struct runs512 r);
+
 /* The order of the largest run, 0 to 9; -1 if the map is empty. */
-int runs512_max_order(struct runs512 r);
+static inline int runs512_max_order(struct runs512 r)
+{
+    int order = (63 - __builtin_clzll(r.words)) / 8 - 1;
+    return likely(order < 6) ? order : runs512_max_order_of_words(r);
+}
 
 /* True if there is a run of 2^order set bits, order 0 to 9. */
 static inline bool runs512_have(struct runs512 r, unsigned order)

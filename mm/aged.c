@@ -3,7 +3,7 @@
  * ever. One thread a node calls it (sched/aged.c) and has its turn like any other thread.
  *
  * Only a free stamps dirt with an age; claims and returns keep the stamp (rule 17). The search
- * for old dirt walks stamps, one gigablock a lock hold.
+ * for old dirt walks stamps, one gigablock a lock hold. Each step notes the moment that frees stamp their dirt with.
  */
 #include "mm/bell.h"
 #include "mm/claim.h"
@@ -65,10 +65,10 @@ static bool scrub_due_in_gig(struct zone *z, unsigned g, u32 age_ms, u32 *wait_m
     return claimed;
 }
 
-/* A second; less for short bounds. */
+/* A second; less for short bounds, for by so much a stamp may be too old. */
 u32 mm_aged_sleep_ms(u32 age_ms)
 {
-    return MIN(age_ms, 1000u);
+    return MAX(MIN(age_ms / 4, 1000u), 1u);
 }
 
 u64 limpid_aged_step(unsigned node)
@@ -76,6 +76,7 @@ u64 limpid_aged_step(unsigned node)
     struct mm_policy p;
     mm_policy_get(&p);
     u32 wait_ms = mm_aged_sleep_ms(p.age_ms);
+    store_relaxed(&mm_stamp, p.age_ms ? MAX(now_ms(), 1u) : 0);
     if (p.age_ms == 0)
         return ~0ULL;
     if (!mm_scrub_enabled() || strategy_now()->leaves_free_dirty)

@@ -1,15 +1,21 @@
 /*
- * The bell: see mm/bell.h. Owns the published state of every CPU. Lock-free; the orderings are
- * the protocol's:
+ * The bell: see mm/bell.h. Owns the published state of every CPU. Takes no lock. Who frees comes
+ * often and who falls asleep does not, so who frees pays for no fence but that of the zone lock
+ * which it took for its dirt:
  *
  *     A: frees                               B: about to sleep
- *     dirt into the maps; unlock             xchg(state, ASLEEP)     full fence
- *     full fence                             may I claim? -> looks at the dirt
+ *     takes z's lock    a locked instruction xchg(state, ASLEEP)     full fence
+ *     dirt into the maps                     somebody holds z's lock? waits until he lets go
+ *     unlocks           a plain store        may I claim? -> looks at the dirt
  *     reads states: B asleep -> kick
  *
- * One of the two sees the other: either A reads ASLEEP and kicks, or B's look comes after A's
- * dirt. The same pair with BUSY in the place of ASLEEP covers a CPU that leaves the idle loop:
- * it publishes BUSY, and then rings for what it leaves behind (rule 14).
+ * A may read the states before its dirt and its unlock are visible, but not before it has the
+ * lock. So if A takes the lock before B looks at it, B sees it held, waits, and then sees the dirt;
+ * or sees it free again, and the dirt. If A takes it after that look, it reads ASLEEP, and kicks.
+ * The same pair with BUSY in the place of ASLEEP covers a CPU that leaves the idle loop: it
+ * publishes BUSY, waits, and then rings for the dirt that it leaves behind (rule 14). So whoever is
+ * read AWAKE will look once more, and will find A's dirt. And with a switch or a limit in its place:
+ * A goes by the old one only if B, who changes it, then finds A's dirt, and rings.
  */
 #include "mm/bell.h"
 #include "mm/limpid.h"
@@ -33,10 +39,19 @@ void bell_init(void)
         store_relaxed(&states[cpu], CPU_BUSY); /* nobody is in the idle loop yet */
 }
 
+/* B's half. Behind a full fence; interrupts on. */
+static void wait_for_holders(void)
+{
+    for (unsigned n = 0; n < mm_zone_count; n++)
+        spin_wait_for_holder(&mm_zones[n].lock);
+}
+
 void mm_cpu_state_set(enum cpu_state state)
 {
-    /* Full fence: pairs with the one in bell_ring(). */
+    /* Full fence: the state before the look at the locks, which pairs with who takes one. */
     xchg(&states[cpu_id()], (u32)state);
+    if (state == CPU_ASLEEP)
+        wait_for_holders();
 }
 
 enum cpu_state mm_cpu_state(unsigned cpu)
@@ -77,8 +92,8 @@ static unsigned find_sleeper(unsigned node, bool *awake)
 /*
  * Wakes a CPU that was read ASLEEP, once: AWAKE is published for it, for it will look before it
  * sleeps again, and whoever rings next finds it so and sends no second kick. If the state has
- * changed meanwhile, it woke by itself or was woken after our dirt was published: it will see it,
- * in its next look or in the one that rule 14 asks of a CPU that leaves.
+ * changed meanwhile, it woke by itself or was woken after we had the lock: it will see our dirt
+ * before it sleeps again, or in the look that rule 14 asks of a CPU that leaves.
  */
 static void wake(unsigned cpu)
 {
@@ -86,17 +101,9 @@ static void wake(unsigned cpu)
         cpu_kick(cpu);
 }
 
-void bell_ring(const struct zone *z)
+/* Behind the fence, or the lock, that orders the look at the states. */
+static void ring_node(unsigned node, unsigned reach)
 {
-    if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled() || strategy_now()->leaves_free_dirty)
-        return;
-    /* Home first; with nobody idle there, the nearest node that has somebody (rule 15). */
-    bell_ring_node(z->node, nr_nodes);
-}
-
-void bell_ring_node(unsigned node, unsigned reach)
-{
-    full_fence(); /* the dirt before the states: pairs with mm_cpu_state_set() */
     if (load_relaxed(&states[cpu_id()]) == CPU_AWAKE && cpu_node(cpu_id()) == node)
         return; /* we are in the idle loop ourselves and will look */
     for (unsigned i = 0; i < reach; i++) {
@@ -110,6 +117,20 @@ void bell_ring_node(unsigned node, unsigned reach)
         }
     }
     /* All are busy: whoever leaves its thread for the idle loop looks first thing. */
+}
+
+void bell_ring(const struct zone *z)
+{
+    if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled() || strategy_now()->leaves_free_dirty)
+        return;
+    /* Home first; with nobody idle there, the nearest node that has somebody (rule 15). */
+    ring_node(z->node, nr_nodes);
+}
+
+void bell_ring_node(unsigned node, unsigned reach)
+{
+    full_fence(); /* the dirt before the states, whatever guards it */
+    ring_node(node, reach);
 }
 
 void bell_wake_next(const struct zone *z)
@@ -130,6 +151,8 @@ void bell_wake_next_node(unsigned node, unsigned reach)
 
 void limpid_bell_pass_on(void)
 {
+    full_fence(); /* what has changed (our state, a limit, a switch) before the looks below */
+    wait_for_holders();
     for (unsigned n = 0; n < mm_zone_count; n++)
         bell_ring(&mm_zones[n]);
 }

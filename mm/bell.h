@@ -19,7 +19,7 @@ void bell_ring(const struct zone *z);
  */
 void bell_wake_next(const struct zone *z);
 
-/* The same for whoever keeps no zones: of the `reach` nearest nodes, itself first. */
+/* The same for whoever keeps no zones: of the `reach` nearest nodes, itself first. A full fence. */
 void bell_ring_node(unsigned node, unsigned reach);
 void bell_wake_next_node(unsigned node, unsigned reach);
 /* How many CPUs a node has. */

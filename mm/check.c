@@ -82,7 +82,7 @@ static unsigned naive_place(const struct map512 *view)
         fill++;
     while (class < NR_CLASSES - 1 && naive_run(view, class + 1))
         class ++;
-    return fill * NR_CLASSES + class;
+    return LIST_PLACE(fill, class);
 }
 
 static void check_contents(struct check *c, u32 i, const struct map512 *clean)
@@ -153,12 +153,11 @@ static void check_lists(struct check *c)
     struct zone *z = c->z;
     for (unsigned l = 0; l < NR_LISTS; l++) {
         u64 found = 0;
-        for (unsigned place = 0; place < NR_FILLS * NR_CLASSES; place++) {
-            unsigned fill = place / NR_CLASSES, class = place % NR_CLASSES;
-            u32 i = z->list[l].head[fill][class], prev = PB_NONE;
-            bool bit = z->list[l].nonempty[fill] >> class & 1;
-            EXPECT(c, bit == (i != PB_NONE), "list %u fill %u class %u: nonempty is wrong", l, fill,
-                   class);
+        for (unsigned place = 0; place < NR_PLACES; place++) {
+            u32 i = z->list[l].head[place], prev = PB_NONE;
+            bool bit =
+                z->list[l].nonempty[place / LIST_PLACE(1, 0)] >> place % LIST_PLACE(1, 0) & 1;
+            EXPECT(c, bit == (i != PB_NONE), "list %u place %u: nonempty is wrong", l, place);
             for (; i != PB_NONE && found <= z->nr_pbs; prev = i, i = z->pb[i].next[l], found++) {
                 EXPECT(c, z->pb[i].prev[l] == prev, "list %u: back link of pageblock %u", l, i);
                 EXPECT(c, z->pb[i].listed[l] == place, "list %u: pageblock %u is misplaced", l, i);

@@ -9,14 +9,14 @@
 #include "mm/store.h"
 #include "mm/strategy/strategy.h"
 
-static void free_frames_locked(struct zone *z, u32 i, const struct part512 *frames, bool dirty)
+/* n: how many frames they are. */
+static void free_frames_locked(struct zone *z, u32 i, const struct part512 *frames, u64 n,
+                               bool dirty)
 {
     static const struct map512 none;
-    /* Only the oldest dirt is stamped, and reading the clock costs a third of all this. */
-    u32 since = dirty && z->pb[i].nr_dirty == 0 ? now_ms() : zone_pb_since(z, i);
     pageblock_check_owned_locked(z, i, frames);
-    z->outside -= part512_count(frames);
-    pageblock_put_locked(z, i, frames, dirty ? &frames->map : &none, since);
+    z->outside -= n;
+    pageblock_put_locked(z, i, frames, dirty ? &frames->map : &none, stamp_ms());
 }
 
 /* Nobody can give back more than has been handed out. */
@@ -43,10 +43,10 @@ static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
     if (order < ORDER_PAGEBLOCK) {
         struct part512 frames;
         part512_run(&frames, (unsigned)(pfn % 512), order);
-        free_frames_locked(z, i, &frames, dirty);
+        free_frames_locked(z, i, &frames, 1ULL << order, dirty);
     } else {
         z->outside -= 1ULL << order;
-        gigablock_put_locked(z, i, order, dirty, now_ms());
+        gigablock_put_locked(z, i, order, dirty, stamp_ms());
     }
     spin_unlock_keep_preempt_off(&z->lock);
     if (dirty)
@@ -100,9 +100,10 @@ static void free_mask(struct zone *z, pfn_t first, const struct map512 *frames)
         map512_for_each(bit, frames) dirty = !s->before_free(first + bit, 1);
     }
     struct part512 part = part512_of(frames);
+    unsigned n = part512_count(&part);
     spin_lock(&z->lock);
-    outside_check(z, first, part512_count(&part));
-    free_frames_locked(z, zone_pb(z, first), &part, dirty);
+    outside_check(z, first, n);
+    free_frames_locked(z, zone_pb(z, first), &part, n, dirty);
     spin_unlock_keep_preempt_off(&z->lock);
     if (dirty)
         bell_ring(z);

@@ -168,7 +168,7 @@ void mm_scrub_enable(bool on)
 {
     store_relaxed(&scrub_on, on);
     if (on)
-        mm_bell_pass_on(); /* its full fence orders the switch before the look at the sleepers */
+        mm_bell_pass_on(); /* orders the switch before its look at dirt and sleepers */
 }
 
 void mm_stores_flush(void)

@@ -139,14 +139,19 @@ enum cpu_state {
     CPU_ASLEEP, /* halted: needs a kick */
 };
 
-/* Full fence after the store (it pairs with the fence in the ring). This CPU. */
+/*
+ * This CPU's, a full fence after the store. If it is ASLEEP, whoever freed and may have read the
+ * state before has let go of its zone's lock when this returns: a look from now on finds that dirt.
+ * Interrupts on, no zone lock held.
+ */
 void mm_cpu_state_set(enum cpu_state state);
 /* What that CPU has published; a rung one is AWAKE already. Full fence before. Any context. */
 enum cpu_state mm_cpu_state(unsigned cpu);
 
 /*
  * The bell: rings every dirty zone that this CPU serves. Called by a CPU that leaves idle, after
- * it has published CPU_BUSY. Interrupts may be off.
+ * it has published CPU_BUSY, and by who changes what idle CPUs may do. Interrupts on, no zone lock
+ * held.
  */
 void mm_bell_pass_on(void);
 
@@ -187,7 +192,10 @@ u64 mm_scrub_may_at(void);
  * with guaranteed turns.
  */
 u64 mm_aged_step(unsigned node);
-/* The longest that mm_aged_step() lets its caller sleep under an age bound, ms. */
+/*
+ * The longest that mm_aged_step() lets its caller sleep under an age bound, ms. Dirt may count as
+ * older than it is by so much.
+ */
 u32 mm_aged_sleep_ms(u32 age_ms);
 /* What clearing one frame takes on this machine, nanoseconds: a running mean of scrub steps. */
 u64 mm_clear_ns(void);

@@ -16,51 +16,50 @@ static unsigned fill_of(unsigned frames)
     return MIN(31u - (unsigned)__builtin_clz(frames) - 2, (unsigned)NR_FILLS - 1);
 }
 
-static void list_leave(struct zone *z, u32 i, enum pb_list l)
+static u16 *list_nonempty(struct zone *z, enum pb_list l, unsigned place, u16 *bit)
 {
-    struct pageblock *pb = &z->pb[i];
-    unsigned fill = pb->listed[l] / NR_CLASSES, class = pb->listed[l] % NR_CLASSES;
-    if (pb->listed[l] == NOT_LISTED)
-        return;
-    if (pb->prev[l] != PB_NONE)
-        z->pb[pb->prev[l]].next[l] = pb->next[l];
-    else
-        z->list[l].head[fill][class] = pb->next[l];
-    if (pb->next[l] != PB_NONE)
-        z->pb[pb->next[l]].prev[l] = pb->prev[l];
-    if (z->list[l].head[fill][class] == PB_NONE)
-        z->list[l].nonempty[fill] &= (u16) ~(1u << class);
-    pb->listed[l] = NOT_LISTED;
+    *bit = (u16)(1u << place % LIST_PLACE(1, 0));
+    return &z->list[l].nonempty[place / LIST_PLACE(1, 0)];
 }
 
-static void list_enter(struct zone *z, u32 i, enum pb_list l, unsigned where)
+/* From the list that it is on, if any, to another, or none. */
+static void list_move(struct zone *z, u32 i, enum pb_list l, unsigned to)
 {
     struct pageblock *pb = &z->pb[i];
-    unsigned fill = where / NR_CLASSES, class = where % NR_CLASSES;
-    u32 *head = &z->list[l].head[fill][class];
-    pb->prev[l] = PB_NONE;
-    pb->next[l] = *head;
-    if (*head != PB_NONE)
-        z->pb[*head].prev[l] = i;
-    *head = i;
-    z->list[l].nonempty[fill] |= (u16)(1u << class);
-    pb->listed[l] = (u8)where;
+    u32 *head = z->list[l].head, prev = pb->prev[l], next = pb->next[l];
+    unsigned from = pb->listed[l];
+    u16 bit, *nonempty;
+    if (from != NOT_LISTED) {
+        *(prev == PB_NONE ? &head[from] : &z->pb[prev].next[l]) = next;
+        if (next != PB_NONE)
+            z->pb[next].prev[l] = prev;
+        nonempty = list_nonempty(z, l, from, &bit);
+        if (head[from] == PB_NONE)
+            *nonempty &= (u16)~bit;
+    }
+    pb->listed[l] = (u8)to;
+    if (to != NOT_LISTED) {
+        pb->prev[l] = PB_NONE;
+        pb->next[l] = head[to];
+        if (head[to] != PB_NONE)
+            z->pb[head[to]].prev[l] = i;
+        head[to] = i;
+        nonempty = list_nonempty(z, l, to, &bit);
+        *nonempty |= bit;
+    }
 }
 
-/* To where its frames of this view, and the largest run of them, belong. */
-static void list_move(struct zone *z, u32 i, enum pb_list l)
+/* To where so many frames, the largest run of which is one of `runs`, belong. */
+static inline void list_settle(struct zone *z, u32 i, enum pb_list l, unsigned frames)
 {
     const struct pageblock *pb = &z->pb[i];
-    unsigned frames = pb->nr_free - (l == LIST_CLEAN ? pb->nr_dirty : 0u), where = NOT_LISTED;
+    unsigned to = NOT_LISTED;
     if (frames) {
         unsigned class = (unsigned)runs512_max_order(pb->runs[l]);
-        where = fill_of(frames) * NR_CLASSES + MIN(class, NR_CLASSES - 1u);
+        to = LIST_PLACE(fill_of(frames), MIN(class, NR_CLASSES - 1u));
     }
-    if (where == pb->listed[l])
-        return;
-    list_leave(z, i, l);
-    if (where != NOT_LISTED)
-        list_enter(z, i, l, where);
+    if (to != pb->listed[l])
+        list_move(z, i, l, to);
 }
 
 u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned order)
@@ -71,7 +70,7 @@ u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned orde
     for (unsigned f = 0; f < NR_FILLS; f++) {
         unsigned classes = h->nonempty[fills[f]] & (~0u << order);
         if (classes)
-            return h->head[fills[f]][__builtin_ctz(classes)];
+            return h->head[LIST_PLACE(fills[f], (unsigned)__builtin_ctz(classes))];
     }
     return PB_NONE;
 }
@@ -176,17 +175,18 @@ struct counts {
 };
 
 /*
- * After the maps of an opened pageblock have changed. Most changes leave it partly free, dirty or
- * not as it was: then its row upstairs is written already.
+ * After the maps of an opened pageblock have changed, and if `clean`, which of it is clean. Most
+ * changes leave it partly free, dirty or not as it was: then its row upstairs is written already.
  */
-static void pageblock_settle(struct zone *z, u32 i, struct counts was)
+static inline void pageblock_settle(struct zone *z, u32 i, struct counts was, bool clean)
 {
     const struct pageblock *pb = &z->pb[i];
     bool was_part = was.free - 1 < 511, is_part = pb->nr_free - 1u < 511;
     if (!(was_part && is_part && (was.dirty != 0) == (pb->nr_dirty != 0)))
         settle_row(z, i);
-    list_move(z, i, LIST_ANY);
-    list_move(z, i, LIST_CLEAN);
+    list_settle(z, i, LIST_ANY, pb->nr_free);
+    if (clean) /* else its clean frames are what they were */
+        list_settle(z, i, LIST_CLEAN, pb->nr_free - pb->nr_dirty);
 }
 
 /* Word w of the maps has changed, and with it, if `clean`, which frames are clean. */
@@ -202,66 +202,72 @@ void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
 {
     struct pageblock *pb = &z->pb[i];
     struct part512 good;
-    unsigned bit, n = 0, nr_dirt = 0;
+    unsigned bit, n = 0, nr_clean = 0;
     struct gigablock *g = zone_pb_gig(z, i, &bit);
+    u64 twice = g->free.w[bit / 64] >> (bit % 64) & 1;
     ASSERT(spin_held(&z->lock));
     if (unlikely(pb->has_bad)) {
         good = *frames;
         z->retired += retire_filter_locked(z, i, &good);
         frames = &good;
     }
-    if (unlikely(map512_test(&g->free, bit) || part512_meets(frames, &pb->free)))
-        panic("P2 one owner: double free in the pageblock at pfn 0x%llx (node %u)",
-              (unsigned long long)zone_pb_pfn(z, i), z->node);
     for (unsigned w = frames->from; w < frames->to; w++) {
-        u64 in = frames->map.w[w], dirt = dirty->w[w] & in;
+        u64 in = frames->map.w[w], clean = in & ~dirty->w[w];
         if (!in)
             continue;
+        twice |= pb->free.w[w] & in;
         pb->free.w[w] |= in;
-        pb->dirty.w[w] = (pb->dirty.w[w] & ~in) | dirt;
-        note_runs(pb, w, dirt != in);
+        pb->dirty.w[w] = (pb->dirty.w[w] | in) & ~clean;
+        note_runs(pb, w, clean != 0);
         n += word512_count(in);
-        nr_dirt += dirt ? word512_count(dirt) : 0;
+        nr_clean += clean ? word512_count(clean) : 0;
     }
+    if (unlikely(twice))
+        panic("P2 one owner: double free in the pageblock at pfn 0x%llx (node %u)",
+              (unsigned long long)zone_pb_pfn(z, i), z->node);
     if (n == 0)
         return;
+    unsigned nr_dirt = n - nr_clean;
     if (nr_dirt && (pb->nr_dirty == 0 || (s32)(since - g->since[bit]) < 0))
         g->since[bit] = since;
     struct counts was = {pb->nr_free, pb->nr_dirty};
     pb->nr_free = (u16)(pb->nr_free + n);
     pb->nr_dirty = (u16)(pb->nr_dirty + nr_dirt);
     zone_count(z, n, nr_dirt);
-    pageblock_settle(z, i, was);
+    pageblock_settle(z, i, was, nr_clean != 0);
 }
 
 void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, struct part512 *dirt)
 {
     struct pageblock *pb = &z->pb[i];
-    unsigned n = 0, nr_dirt = 0;
+    unsigned n = 0, nr_clean = 0;
+    u64 missing = 0;
     ASSERT(spin_held(&z->lock));
-    if (is_plain_whole(z, i))
+    if (unlikely(pb->nr_free == 0) && is_plain_whole(z, i))
         open_whole(z, i);
-    ASSERT(part512_within(frames, &pb->free));
     if (dirt) {
         dirt->from = frames->from;
         dirt->to = frames->to;
     }
     for (unsigned w = frames->from; w < frames->to; w++) {
-        u64 out = frames->map.w[w], d = out & pb->dirty.w[w];
+        u64 out = frames->map.w[w], clean = out & ~pb->dirty.w[w];
         if (dirt)
-            dirt->map.w[w] = d;
+            dirt->map.w[w] = out ^ clean;
         if (!out)
             continue;
+        missing |= out & ~pb->free.w[w];
         pb->free.w[w] &= ~out;
-        note_runs(pb, w, d != out);
+        note_runs(pb, w, clean != 0);
         n += word512_count(out);
-        nr_dirt += d ? word512_count(d) : 0;
+        nr_clean += clean ? word512_count(clean) : 0;
     }
+    ASSERT(!missing);
+    unsigned nr_dirt = n - nr_clean;
     struct counts was = {pb->nr_free, pb->nr_dirty};
     pb->nr_free = (u16)(pb->nr_free - n);
     pb->nr_dirty = (u16)(pb->nr_dirty - nr_dirt);
     zone_count(z, -(s64)n, -(s64)nr_dirt);
-    pageblock_settle(z, i, was);
+    pageblock_settle(z, i, was, nr_clean != 0);
 }
 
 void pageblock_empty_locked(struct zone *z, u32 i)
@@ -273,8 +279,8 @@ void pageblock_empty_locked(struct zone *z, u32 i)
     close_maps(pb);
     if (!pb->out)
         map512_clear(&g->part, bit);
-    list_leave(z, i, LIST_ANY);
-    list_leave(z, i, LIST_CLEAN);
+    list_move(z, i, LIST_ANY, NOT_LISTED);
+    list_move(z, i, LIST_CLEAN, NOT_LISTED);
 }
 
 void pageblock_out_locked(struct zone *z, u32 i, int change)
@@ -290,12 +296,9 @@ void pageblock_out_locked(struct zone *z, u32 i, int change)
         map512_clear(&g->part, bit);
 }
 
-void pageblock_check_owned_locked(struct zone *z, u32 i, const struct part512 *frames)
+void pageblock_check_not_out_locked(struct zone *z, u32 i, const struct part512 *frames)
 {
-    struct pageblock *pb = &z->pb[i];
-    unsigned out = pb->out;
-    if (likely(out == 0))
-        return; /* free ones are caught by pageblock_put_locked() */
+    unsigned out = z->pb[i].out;
     if (store_holds_locked(z, i, frames, &out) || claim_holds_locked(z, i, frames, &out))
         panic("P2 one owner: free of a claimed or stored frame in the pageblock at pfn 0x%llx "
               "(node %u)",

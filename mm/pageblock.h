@@ -18,15 +18,14 @@ enum pb_view {
 /* The frames of pageblock i that are free and match the view, whichever storey says so. */
 struct map512 pageblock_view_locked(const struct zone *z, u32 i, enum pb_view view);
 
-/* True if these 2^order frames, free in the maps of pageblock i itself, match the view. */
-static inline bool pageblock_run_in_view_locked(const struct zone *z, u32 i, unsigned bit,
-                                                unsigned order, enum pb_view view)
+/* True if these frames, free in the maps of pageblock i itself, match the view. */
+static inline bool pageblock_run_in_view_locked(const struct zone *z, u32 i,
+                                                const struct part512 *run, enum pb_view view)
 {
-    struct part512 run;
-    part512_run(&run, bit, order);
-    return view == VIEW_ANY     ? true
-           : view == VIEW_DIRTY ? part512_within(&run, &z->pb[i].dirty)
-                                : !part512_meets(&run, &z->pb[i].dirty);
+    const struct pageblock *pb = &z->pb[i];
+    if (view == VIEW_ANY || pb->nr_dirty == (view == VIEW_DIRTY ? pb->nr_free : 0))
+        return true; /* all that is free in it does */
+    return view == VIEW_DIRTY ? part512_within(run, &pb->dirty) : !part512_meets(run, &pb->dirty);
 }
 
 /*
@@ -67,7 +66,16 @@ u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned orde
  */
 bool pageblock_may_complete_locked(const struct zone *z, u64 frames);
 
-/* Panics if one of `frames` is free, claimed or stored: somebody frees what he does not own. */
-void pageblock_check_owned_locked(struct zone *z, u32 i, const struct part512 *frames);
+/* Of a pageblock that claims or stores hold frames of. */
+void pageblock_check_not_out_locked(struct zone *z, u32 i, const struct part512 *frames);
+/*
+ * Panics if one of `frames` is claimed or stored: somebody frees what he does not own. Free ones
+ * are caught by pageblock_put_locked().
+ */
+static inline void pageblock_check_owned_locked(struct zone *z, u32 i, const struct part512 *frames)
+{
+    if (unlikely(z->pb[i].out))
+        pageblock_check_not_out_locked(z, i, frames);
+}
 
 #endif

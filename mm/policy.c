@@ -41,7 +41,7 @@ int mm_policy_set(const struct mm_policy *p)
     store_relaxed(&policy.batch, p->batch);
     for (unsigned n = 0; n < MAX_NODES; n++)
         store_relaxed(&nodes[n].free_at, 0); /* an old rate's debt is forgotten */
-    mm_bell_pass_on(); /* its full fence orders the new limits before the look at the sleepers */
+    mm_bell_pass_on(); /* orders the new limits before its look at dirt and sleepers */
     return 0;
 }
 

@@ -34,6 +34,7 @@ void store_init(void)
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++) {
         memset(&mm_stores[cpu], 0, sizeof(mm_stores[cpu]));
         mm_stores[cpu].home = mm_home_node(cpu_node(cpu));
+        mm_stores[cpu].own = mm_stores[cpu].home == cpu_node(cpu) ? cpu_node(cpu) : MAX_NODES;
         mm_stores[cpu].behind.word = ~0ULL;
         for (unsigned kind = 0; kind < NR_STORES; kind++) {
             struct store *s = &mm_stores[cpu].store[kind];

@@ -65,6 +65,7 @@ struct cpu_stores {
     u32 inside;    /* (a) by the owner */
     u32 wanted;    /* (a) by a sweeper, under sweep_lock */
     unsigned home; /* (c) the node whose memory the take stores hold */
+    unsigned own; /* (c) home, if it is this CPU's own node, else none: who asks for it is served */
     struct store store[NR_STORES];
     struct behind behind;
 } __attribute__((aligned(64)));
@@ -101,15 +102,15 @@ static inline pfn_t store_pop_bit(struct store *s, bool *dirty)
 }
 
 /*
- * A frame of `node` from this CPU's store. PFN_NONE: ask store_pop_slowly(), for its word at hand
- * is empty or a sweeper is there. *dirty tells what the frame holds. Preemption off.
+ * A frame of `node`, if that is this CPU's own, from its store. PFN_NONE: ask store_pop_slowly(), for
+ * its word at hand is empty or a sweeper is there. *dirty tells what the frame holds. Preemption off.
  */
 static inline pfn_t store_pop(enum store_kind kind, unsigned node, bool *dirty)
 {
     struct cpu_stores *cs = &mm_stores[cpu_id()];
     struct store *s = &cs->store[kind];
     pfn_t pfn = PFN_NONE;
-    if (unlikely(cs->home != node))
+    if (unlikely(cs->own != node))
         return PFN_NONE;
     if (likely(store_enter(cs))) {
         if (likely(*s->at))
@@ -118,7 +119,7 @@ static inline pfn_t store_pop(enum store_kind kind, unsigned node, bool *dirty)
     }
     return pfn;
 }
-/* The same with all words, and whoever is there; PFN_NONE: this CPU has no frame of `node`. */
+/* A frame of `node` from all words, and whoever is there; PFN_NONE: this CPU has none. */
 pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty);
 
 /* Back into the take store of its pageblock. False: it is there already, or count first. In. */

@@ -19,8 +19,21 @@
 /* Where a block below the order of a pageblock can be had. */
 struct place {
     u32 pb;
-    unsigned bit; /* the first frame of the run that fits best */
+    unsigned bit;       /* the first frame of the run that fits best */
+    struct part512 run; /* it */
 };
+
+/* The same by a map of those that match. Of a whole one that is all or nothing. */
+static __attribute__((noinline)) bool
+place_look_closely(const struct zone *z, u32 i, unsigned order, enum pb_view view, struct place *p)
+{
+    struct map512 m = pageblock_view_locked(z, i, view);
+    p->bit = z->pb[i].nr_free ? runs512_find(&m, runs512_of(&m), order) : map512_next(&m, 0);
+    if (p->bit == MAP512_NONE)
+        return false;
+    part512_run(&p->run, p->bit, order);
+    return true;
+}
 
 /*
  * The best run of this order in pageblock i. What fits best among all free frames mostly matches
@@ -29,13 +42,17 @@ struct place {
 static bool place_look(const struct zone *z, u32 i, unsigned order, enum pb_view view,
                        struct place *p)
 {
+    const struct pageblock *pb = &z->pb[i];
     p->pb = i;
-    p->bit = runs512_find(&z->pb[i].free, z->pb[i].runs[LIST_ANY], order);
-    if (p->bit == MAP512_NONE || !pageblock_run_in_view_locked(z, i, p->bit, order, view)) {
-        struct map512 m = pageblock_view_locked(z, i, view);
-        p->bit = runs512_find(&m, runs512_of(&m), order);
+    if (likely(pb->nr_free)) {
+        p->bit = runs512_find(&pb->free, pb->runs[LIST_ANY], order);
+        if (likely(p->bit != MAP512_NONE)) {
+            part512_run(&p->run, p->bit, order);
+            if (likely(pageblock_run_in_view_locked(z, i, &p->run, view)))
+                return true;
+        }
     }
-    return p->bit != MAP512_NONE;
+    return place_look_closely(z, i, order, view, p);
 }
 
 /*
@@ -87,13 +104,11 @@ bool take_from_zone_locked(struct zone *z, const struct take_request *r, enum pb
         gigablock_get_locked(z, i, order, r->clean ? &out->dirt : NULL);
     } else {
         struct place p;
-        struct part512 frames;
         if (!place_find(z, order, view, &p))
             return false;
         i = p.pb;
         bit = p.bit;
-        part512_run(&frames, bit, order);
-        pageblock_get_locked(z, i, &frames, r->clean ? &out->dirt.map : NULL);
+        pageblock_get_locked(z, i, &p.run, r->clean ? &out->dirt.map : NULL);
     }
     z->outside += 1ULL << order;
     out->zone = z;
@@ -326,17 +341,16 @@ static __attribute__((noinline)) pfn_t take_the_long_way(unsigned order, enum ta
  */
 pfn_t limpid_take(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
 {
-    if (order > ORDER_MAX || node >= nr_nodes)
-        return PFN_NONE;
     if (order == 0) {
         bool clean = flags & TAKE_CLEAN, dirty;
-        unsigned home = flags & TAKE_THIS_NODE ? node : mm_home_node(node);
         preempt_disable();
-        pfn_t pfn = store_pop(clean ? STORE_CLEAN : STORE_ANY, home, &dirty);
+        pfn_t pfn = store_pop(clean ? STORE_CLEAN : STORE_ANY, node, &dirty);
         preempt_enable();
         if (likely(pfn != PFN_NONE))
             return clean && dirty ? clear_stored(pfn, cleared) : pfn;
     }
+    if (order > ORDER_MAX || node >= nr_nodes)
+        return PFN_NONE;
     return take_the_long_way(order, flags, node, cleared);
 }
 

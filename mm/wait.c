@@ -66,15 +66,8 @@ static bool sweep_matters(const struct take_request *r)
     return false;
 }
 
-/* *swept is set if stores were emptied into the maps. */
-static bool take_locked(const struct take_request *r, struct taken *out, bool *swept)
+static bool take_from_maps_locked(const struct take_request *r, struct taken *out)
 {
-    if (sweep_matters(r)) {
-        store_sweep_begin();
-        for_each_allowed(z, r) store_sweep_zone_locked(z);
-        store_sweep_end();
-        *swept = true;
-    }
     for (unsigned i = 0; i < (r->this_node ? 1 : nr_nodes); i++) {
         unsigned node = mm_node_near(r->node, i);
         for (unsigned pass = 0; pass < 2; pass++) {
@@ -87,6 +80,33 @@ static bool take_locked(const struct take_request *r, struct taken *out, bool *s
         }
     }
     return false;
+}
+
+/* *swept is set if stores were emptied into the maps. */
+static bool take_locked(const struct take_request *r, struct taken *out, bool *swept)
+{
+    if (sweep_matters(r)) {
+        store_sweep_begin();
+        for_each_allowed(z, r) store_sweep_zone_locked(z);
+        store_sweep_end();
+        *swept = true;
+    }
+    return take_from_maps_locked(r, out);
+}
+
+/*
+ * Nothing that is free will do, so if there are claims we shall want them back: who scrubs may begin
+ * to return while we look at what stores have. If that serves us, a claim came back too early, and no
+ * harm is done. Not for large blocks, which may be asked for again and again and seldom be served.
+ */
+static void call_claims_back(const struct take_request *r)
+{
+    for_each_allowed(z, r)
+    {
+        if (r->order < ORDER_PAGEBLOCK && load_relaxed(&z->nr_free) < 1ULL << r->order)
+            store_relaxed(&z->called,
+                          load_relaxed(&z->called) + 1); /* of two at once one is enough */
+    }
 }
 
 static bool claims_would_serve(const struct take_request *r)
@@ -136,7 +156,8 @@ static bool wait_and_take(const struct take_request *r, struct taken *out, bool 
             cpu_relax();
         for_each_allowed(z, r) zone_fetch(z, load_relaxed(&z->marked_pb));
         lock_allowed(r);
-        got = take_locked(r, out, swept);
+        /* What came back first; stores only if that does not do, for to sweep them takes longer. */
+        got = take_from_maps_locked(r, out) || take_locked(r, out, swept);
         if (got || !claims_would_serve(r))
             break;
     }
@@ -148,6 +169,7 @@ bool take_decide(const struct take_request *r, struct taken *out)
 {
     preempt_disable();
     ASSERT(claim_own()->zone == NULL); /* rule 10: one does not wait for oneself */
+    call_claims_back(r);
     lock_allowed(r);
     bool swept = false;
     bool got = take_locked(r, out, &swept), waited = !got && claims_would_serve(r);

@@ -16,6 +16,7 @@
 
 struct zone mm_zones[MAX_ZONES];
 unsigned mm_zone_count;
+u32 mm_stamp;
 
 static u8 gib_zone[MAX_GIB]; /* (c) the first zone that ends above this GiB's start */
 static struct mm_range managed[MANAGED_MAX]; /* (c) what zones were given, sorted: no holes */
@@ -163,9 +164,8 @@ static pfn_t place_metadata(const struct mm_config *cfg, struct zone *z, unsigne
         }
     }
     for (unsigned l = 0; l < NR_LISTS; l++)
-        for (unsigned f = 0; f < NR_FILLS; f++)
-            for (unsigned c = 0; c < NR_CLASSES; c++)
-                z->list[l].head[f][c] = PB_NONE;
+        for (unsigned place = 0; place < NR_PLACES; place++)
+            z->list[l].head[place] = PB_NONE;
     for (unsigned g = 0; g < z->nr_gigs; g++) {
         z->gig[g].runs = RUNS512_NONE;
         z->gig[g].limit_clean = -1;
@@ -243,6 +243,7 @@ int limpid_init(const struct mm_config *cfg)
     if (zone_gib > ZONE_GIB_MAX)
         return E_INVAL;
     mm_zone_count = nr_managed = 0;
+    store_relaxed(&mm_stamp, 0); /* no aged step has been made yet */
     int error = make_zones(cfg, zone_gib);
     if (error)
         return error;

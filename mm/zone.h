@@ -52,7 +52,10 @@ enum pb_list {
 };
 #define NR_FILLS   8 /* fill 0: 1-7 frames, 1: 8-15, 2: 16-31, ... 6: 256-511, 7: 512 */
 #define NR_CLASSES 9 /* the largest run has order 0 .. 8; a whole mixed pageblock counts as 8 */
-#define NOT_LISTED 0xff
+/* One list for each fill and class. A number of four bits each, so that neither needs a division. */
+#define LIST_PLACE(fill, class) ((fill) << 4 | (class))
+#define NR_PLACES               LIST_PLACE(NR_FILLS, 0u)
+#define NOT_LISTED              0xff
 
 struct pageblock {
     struct map512 free;  /* (Z) free frames, while the lower storey describes this pageblock */
@@ -60,7 +63,7 @@ struct pageblock {
                             being cleared by the taker that owns it: that taker's */
     struct runs512 runs[NR_LISTS];      /* (Z) of `free`, and of the clean ones of it */
     u32 next[NR_LISTS], prev[NR_LISTS]; /* (Z) indices of pageblocks, PB_NONE at the ends */
-    u8 listed[NR_LISTS];                /* (Z) fill * NR_CLASSES + class, or NOT_LISTED */
+    u8 listed[NR_LISTS];                /* (Z) LIST_PLACE(), or NOT_LISTED */
     u16 nr_free, nr_dirty;              /* (Z) bits in free, and in free & dirty */
     u16 out : 15;                       /* (Z) claims and stores that hold frames of it */
     u16 has_bad : 1;                    /* (Z) the zone's bad table has frames of it */
@@ -81,8 +84,8 @@ struct gigablock {
 };
 
 struct list_heads {
-    u32 head[NR_FILLS][NR_CLASSES]; /* (Z) */
-    u16 nonempty[NR_FILLS];         /* (Z) bit c: head[][c] is not empty */
+    u32 head[NR_PLACES];    /* (Z) */
+    u16 nonempty[NR_FILLS]; /* (Z) bit c: the list of class c is not empty */
 };
 
 /*
@@ -121,6 +124,7 @@ struct zone {
      * dropped under the lock; a scrubber reads it without, after every frame. (Z)(a)
      */
     u32 waiters __attribute__((aligned(64)));
+    u32 called;    /* (a) changes when a taker will want claims back soon: a request, no gate */
     u32 marked_pb; /* (a) a pageblock that is claimed while they wait: a hint what to fetch */
     /* (Z)(a) counts claim returns; a waiter spins on it outside the lock */
     u64 returns __attribute__((aligned(64)));
@@ -143,10 +147,23 @@ extern unsigned mm_zone_count;          /* (c) */
 /* The zone of a frame, or NULL. Any context. */
 struct zone *zone_of(pfn_t pfn);
 
-/* Milliseconds since boot, as dirt is stamped. */
+/* Milliseconds since boot. To read it costs as much as all the rest of freeing a block. */
 static inline u32 now_ms(void)
 {
     return (u32)(time_ns() / 1000000);
+}
+
+/*
+ * As dirt is stamped when it is freed: with the moment that an aged step last noted, if there is an
+ * age bound and so somebody who notes one (mm/aged.c); else with now. So dirt never counts as younger
+ * than it is (P9), and as older at most by what aged threads sleep, mm_aged_sleep_ms().
+ */
+extern u32
+    mm_stamp; /* (a) relaxed: whatever it has been is a moment that has been. 0: ask now_ms() */
+static inline u32 stamp_ms(void)
+{
+    u32 noted = load_relaxed(&mm_stamp);
+    return likely(noted) ? noted : now_ms();
 }
 
 /* True if the frame lies in the zone's span. */
@@ -187,7 +204,7 @@ static inline void zone_fetch(const struct zone *z, u32 i)
     prefetch_write(&z->outside);
     for (unsigned l = 0; l < NR_LISTS; l++) {
         prefetch_write(&z->list[l].nonempty[NR_FILLS - 1]);
-        prefetch_write(&z->list[l].head[NR_FILLS - 1][NR_CLASSES - 1]);
+        prefetch_write(&z->list[l].head[LIST_PLACE(NR_FILLS - 1, NR_CLASSES - 1)]);
     }
     for (unsigned n = 0; n < sizeof(*pb); n += 64)
         prefetch_write((const char *)pb + n);

@@ -5,23 +5,27 @@
  * Owns nothing. Takes no lock itself; mm/ and the run queue take theirs.
  *
  * The race that this loop is written around. A thread or a free may come at any time; whoever
- * makes work does   publish the work; full fence; read our state; kick if ASLEEP   and we do
- * publish our state; full fence; look for work.   Of two such parties at least one sees the
- * other:
+ * makes work publishes it, reads our state and kicks us if it is ASLEEP; we publish our state and
+ * then look for work. Of two such parties at least one sees the other:
  *
  *   free on CPU A                          idle CPU B
- *   dirt into the zone, under its lock     step finds nothing
- *   unlock                                 cli
- *                                          state = ASLEEP       (xchg: full fence)
- *   mfence                                 mm_scrub_may()? sees the dirt -> AWAKE, sti, again
- *   reads B's state:                         or does not: then A's fence comes after ours,
- *     AWAKE:  B has not looked yet,          and A reads ASLEEP and kicks:
- *             and will see the dirt        sti; hlt   the kick waited behind cli and is taken
- *     ASLEEP: kicks B                                 after sti's one instruction of delay,
+ *   lock (a locked instruction)            step finds nothing
+ *   dirt into the zone                     state = ASLEEP       (xchg: full fence)
+ *   unlock                                 the lock is held? waits for its holder
+ *   reads B's state:                       cli
+ *     AWAKE:  B has not looked at the      mm_scrub_may()? sees the dirt -> AWAKE, sti, again
+ *             lock yet, and will see         or does not: then A took the lock after our look
+ *             the dirt                       at it, reads ASLEEP, and kicks:
+ *     ASLEEP: AWAKE for it; kicks B        state is not ASLEEP any more? sti, again
+ *                                          sti; hlt   the kick waited behind cli and is taken
+ *                                                     after sti's one instruction of delay,
  *                                                     which is hlt: hlt ends at once
  *
- * Leaving out the second look, either fence, or putting anything between sti and hlt loses a
- * bell: the dirt then stays until somebody rings again, and the first symptom is `wait clean`
+ * The wait is with interrupts on, for a holder may be waiting for every CPU to take one. So a kick
+ * may be taken before cli, and would end no hlt: hence the look at our own state.
+ *
+ * Leaving out the second look, the fence, the wait, or putting anything between sti and hlt loses
+ * a bell: the dirt then stays until somebody rings again, and the first symptom is `wait clean`
  * that never ends on a quiet machine.
  */
 #include "sched/thread.h"
@@ -35,8 +39,8 @@ void idle_loop(void *unused)
         if (need_resched()) {
             /*
              * Rule 14: who freed memory while we were awake did not ring, because we would have
-             * looked. Now we leave without looking. So say BUSY first (xchg: full fence), then
-             * look for dirt and pass the bell on to a CPU that sleeps.
+             * looked. Now we leave without looking. So say BUSY first (xchg: full fence), then wait
+             * for who is still at it, look for dirt and pass the bell on to a CPU that sleeps.
              */
             mm_cpu_state_set(CPU_BUSY);
             mm_bell_pass_on();
@@ -54,9 +58,9 @@ void idle_loop(void *unused)
          */
         mm_stores_flush();
 
-        irqs_off();
         mm_cpu_state_set(CPU_ASLEEP);
-        if (need_resched() || mm_scrub_may()) {
+        irqs_off();
+        if (need_resched() || mm_scrub_may() || mm_cpu_state(cpu_id()) != CPU_ASLEEP) {
             mm_cpu_state_set(CPU_AWAKE);
             irqs_on();
             continue;

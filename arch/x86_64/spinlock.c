@@ -164,6 +164,22 @@ void spin_unlock_keep_preempt_off(struct spinlock *l)
     spin_drop(l);
 }
 
+/*
+ * Who took the lock before we look is seen by the ticket that is out, and waited for. Who takes it
+ * after our look does that by a locked instruction: what it loads then, it loads behind our stores.
+ * The ticket that is served is read first: if the lock is handed on between the two looks we wait
+ * for somebody who has gone, and that is no wait.
+ */
+void spin_wait_for_holder(const struct spinlock *l)
+{
+    u32 ticket = load_acquire(&l->serving); /* acquire: pairs with the exchange in spin_drop() */
+    ASSERT(!spin_held(l));
+    if (load_acquire(&l->next) == ticket)
+        return;
+    while (load_acquire(&l->serving) == ticket)
+        cpu_relax();
+}
+
 bool spin_lock_irqsave(struct spinlock *l)
 {
     bool were_on = irqs_save();

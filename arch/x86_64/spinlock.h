@@ -35,6 +35,12 @@ void spin_unlock_keep_preempt_off(struct spinlock *l);
 /* With interrupts off; gives what spin_unlock_irqrestore() wants back. */
 bool spin_lock_irqsave(struct spinlock *l);
 void spin_unlock_irqrestore(struct spinlock *l, bool irqs_were_on);
+/*
+ * Waits until whoever holds it now has let it go; if nobody does, not at all. What the holder wrote
+ * is seen then; and who takes the lock later sees what this CPU had made visible before the call.
+ * Interrupts on (a holder may wait for this CPU to answer one); this CPU does not hold it.
+ */
+void spin_wait_for_holder(const struct spinlock *l);
 /* True if this CPU holds it. */
 bool spin_held(const struct spinlock *l);
 

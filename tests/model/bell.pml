@@ -12,11 +12,13 @@
  *
  * Stores stay in the store buffer of their CPU (A0's dirt and unlock, A1's gate and unlock, a CPU's
  * state if it were a plain store) until they drain, at any time, or a full fence drains them;
- * loads do not wait for them. So an unlock is no fence here, as on x86. A kick is pending until
- * it is taken: by hlt, or before if interrupts are on.
+ * loads do not wait for them. So an unlock is no fence here, as on x86, and A0 and A1 read the states
+ * while what they did may still be in their buffers. To take a lock is a locked instruction. A kick
+ * is pending until it is taken: by hlt, or before if interrupts are on.
  *
- * Switches: DROP_RULE_13 to DROP_RULE_15; DROP_RING_FENCE, DROP_SLEEP_FENCE, DROP_LEAVE_FENCE,
- * DROP_SECOND_LOOK, DROP_STI_HLT; DROP_HELPER_RINGS; with RATE=1 DROP_ONE_LOOK.
+ * Switches: DROP_RULE_13 to DROP_RULE_15; DROP_SLEEP_WAIT, DROP_LEAVE_WAIT, DROP_LATE_STATES,
+ * DROP_SLEEP_FENCE, DROP_LEAVE_FENCE, DROP_SECOND_LOOK, DROP_OWN_STATE, DROP_STI_HLT;
+ * DROP_HELPER_RINGS; with RATE=1 DROP_ONE_LOOK.
  */
 #ifndef CPUS
 #define CPUS 2          /* with the last one, which is of node 1 */
@@ -56,6 +58,7 @@ bit kick[CPUS];         /* pending */
 bit stored[CPUS];       /* a thread has left dirt in this CPU's stores */
 bit debt;               /* policy_rate_free_at() has not come yet */
 bit armed[CPUS];        /* the timer of sleep_arm_idle() */
+bit let_go[CPUS];       /* the lock has been free since this CPU began to wait for its holder */
 
 /* Store buffers. */
 byte buffered_dirt;     /* A0: dirt, then its unlock */
@@ -78,6 +81,24 @@ inline state_xchg(c, s)
 {
     buffered_state[c] = 0;
     state[c] = s
+}
+
+/* spin_wait_for_holder(): for the one that holds it now, not for one that comes after him. */
+inline wait_for_holder(c)
+{
+    let_go[c] = !locked;
+    atomic { let_go[c] -> let_go[c] = 0 }
+}
+
+/* A lock whose holder's stores were buffered is free: who waits for that goes on. */
+inline unlocked()
+{
+    locked = 0;
+    let_go[0] = 1;
+    let_go[1] = 1;
+#if CPUS == 3
+    let_go[2] = 1
+#endif
 }
 
 /* bell_node_busy(0): state after state. */
@@ -123,7 +144,7 @@ inline wake(w, by, nr)
     }
 }
 
-/* bell_ring() behind its look at nr_dirty and its fence; `me` is this CPU. */
+/* bell_ring() behind its look at nr_dirty; `me` is this CPU. */
 inline ring(me, by, n)
 {
     r = 0;
@@ -179,6 +200,10 @@ loop:
         }
 #endif
 #ifndef DROP_RULE_14
+#ifndef DROP_LEAVE_WAIT
+        !buffered_state[c];     /* its full fence */
+        wait_for_holder(c);
+#endif
         if
         :: atomic {
             nr_dirty == 0 ->
@@ -260,7 +285,7 @@ flush:
             !locked ->
             stored[c] = 0;
             nr_dirty++;
-            printf("@B%d mm/store.c:limpid_stores_flush | lock; its stores into the maps; unlock; fence\n", c)
+            printf("@B%d mm/store.c:limpid_stores_flush | lock; its stores into the maps; unlock\n", c)
         }
         if
         :: HOME(c) /* awake and at home: will look */
@@ -269,6 +294,19 @@ flush:
     :: else
     fi;
 
+    atomic {
+#ifdef DROP_SLEEP_FENCE
+        !buffered_state[c];
+        buffered_state[c] = ASLEEP + 1;
+        printf("@B%d sched/idle.c:idle_loop | state = ASLEEP, a plain store\n", c)
+#else
+        state_xchg(c, ASLEEP);
+        printf("@B%d sched/idle.c:idle_loop | xchg(state, ASLEEP)\n", c)
+#endif
+    }
+#ifndef DROP_SLEEP_WAIT
+    wait_for_holder(c);
+#endif
     /*
      * cli. From here on a kick stays pending. One that was sent before was taken while interrupts
      * were on, or it is late, and then it ends the hlt.
@@ -278,14 +316,7 @@ flush:
         :: kick[c] -> kick[c] = 0
         :: true
         fi;
-#ifdef DROP_SLEEP_FENCE
-        !buffered_state[c];
-        buffered_state[c] = ASLEEP + 1;
-        printf("@B%d sched/idle.c:idle_loop | cli; state = ASLEEP, a plain store\n", c)
-#else
-        state_xchg(c, ASLEEP);
-        printf("@B%d sched/idle.c:idle_loop | cli; xchg(state, ASLEEP)\n", c)
-#endif
+        printf("@B%d sched/idle.c:idle_loop | cli\n", c)
     }
 #ifndef DROP_SECOND_LOOK
     yes = need_resched[c];
@@ -293,6 +324,9 @@ flush:
     :: !yes -> may_claim(c)
     :: else
     fi;
+#ifndef DROP_OWN_STATE
+    yes = yes || (state[c] != ASLEEP && !buffered_state[c]);    /* somebody has rung */
+#endif
     if
     :: yes -> d_step {
         yes = 0;
@@ -352,6 +386,9 @@ proctype freeing()
 
     do
     :: frees < FREES ->
+#ifdef DROP_LATE_STATES
+        ring(NOBODY, 'A', 0);
+#endif
         d_step {
             !locked ->
             locked = 1;
@@ -359,16 +396,12 @@ proctype freeing()
             frees++;
             printf("@A0 mm/free.c:free_mask | lock; dirt into the maps; unlock: all in the store buffer\n")
         }
-#ifndef DROP_RING_FENCE
-        d_step {
-            !buffered_dirt ->
-            printf("@A0 mm/bell.c:bell_ring | full fence\n")
-        }
-#endif
+#ifndef DROP_LATE_STATES
         if
         :: nr_dirty == 0 && !buffered_dirt -> skip   /* gone already */
         :: else -> ring(NOBODY, 'A', 0)
         fi
+#endif
     :: else -> break
     od
 }
@@ -398,9 +431,6 @@ proctype taking()
             printf("@A1 mm/wait.c:gate_drop_locked | lock; takes; opens the gate; unlock: in the store buffer\n")
         }
 #ifndef DROP_RULE_13
-#ifndef DROP_RING_FENCE
-        !buffered_drop;
-#endif
         if
         :: nr_dirty == 0
         :: else -> ring(NOBODY, 'A', 1)
@@ -442,13 +472,13 @@ end:
         buffered_dirt ->
         nr_dirty = nr_dirty + buffered_dirt;
         buffered_dirt = 0;
-        locked = 0;
+        unlocked();
         printf("@A0 mm/zone.h:zone_count | (the dirt and the unlock are visible)\n") }
     :: d_step {
         buffered_drop ->
         waiters--;
         buffered_drop = 0;
-        locked = 0;
+        unlocked();
         printf("@A1 mm/wait.c:gate_drop_locked | (the open gate and the unlock are visible)\n") }
 #if defined(DROP_SLEEP_FENCE) || defined(DROP_LEAVE_FENCE)
     :: d_step {

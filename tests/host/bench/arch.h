@@ -135,6 +135,13 @@ static inline void spin_unlock(struct spinlock *l)
     preempt_enable();
 }
 
+static inline void spin_wait_for_holder(const struct spinlock *l)
+{
+    u32 ticket = load_acquire(&l->serving);
+    while (load_acquire(&l->next) != ticket && load_acquire(&l->serving) == ticket)
+        cpu_relax();
+}
+
 /* Somebody holds it: good enough for the ASSERTs, whose cost is the kernel's. */
 static inline bool spin_held(const struct spinlock *l)
 {

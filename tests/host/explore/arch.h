@@ -102,6 +102,7 @@ struct spinlock {
     u8 holder; /* CPU + 1 as that CPU sees it, 0: none */
     u8 busy;   /* as the others see it: until the unlock has left the holder's store buffer */
     u8 queue[MAX_CPUS], nr_queue;
+    u8 turns; /* unlocks that the others have seen */
     u8 rank, sub;
     const char *name;
 };
@@ -109,9 +110,11 @@ struct spinlock {
 void spin_init(struct spinlock *l, const char *name, enum lock_rank rank, unsigned sub);
 void explore_lock(struct spinlock *l, const struct site *at);
 void explore_unlock(struct spinlock *l, const struct site *at);
+void explore_wait_for_holder(const struct spinlock *l, const struct site *at);
 bool spin_held(const struct spinlock *l);
 
 #define spin_lock(l)                    explore_lock((l), SITE(#l))
+#define spin_wait_for_holder(l)         explore_wait_for_holder((l), SITE(#l))
 #define spin_unlock_keep_preempt_off(l) explore_unlock((l), SITE(#l))
 #define spin_unlock(l)                 \
     do {                               \

@@ -214,6 +214,7 @@ u64 memory_now(const void *p, unsigned size)
 static void lock_pass_on(struct spinlock *l)
 {
     l->busy = 0;
+    l->turns++;
     if (l->nr_queue == 0)
         return;
     struct vcpu *next = &world.cpu[l->queue[0]];
@@ -540,6 +541,25 @@ void explore_unlock(struct spinlock *l, const struct site *at)
         trace_unlocked(l, at);
     keep_or_drain(l);
     c->nr_watch = 0;
+}
+
+/* A look at the lock; if somebody holds it, as this CPU sees it, not on before he has let it go. */
+void explore_wait_for_holder(const struct spinlock *l, const struct site *at)
+{
+    u8 turn;
+    if (spin_held(l))
+        broke("CPU %u waits for itself: it holds %s %u, %s:%u", self->id, l->name, l->sub, at->file,
+              at->line);
+    point(l, false, false, at);
+    memory_event(l, (u64)at, false);
+    turn = l->turns;
+    if (engine.tracing)
+        trace(at, "lock %s %u is %s", l->name, l->sub, l->busy ? "held: waits" : "free");
+    while (l->busy && l->turns == turn) {
+        watch(&l->turns, sizeof(l->turns), turn);
+        explore_relax(at);
+        memory_event(l, (u64)at, false);
+    }
 }
 
 /* ---- interrupts ---- */

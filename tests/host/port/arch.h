@@ -83,6 +83,7 @@ void spin_init(struct spinlock *l, const char *name, enum lock_rank rank, unsign
 void spin_lock(struct spinlock *l);
 void spin_unlock(struct spinlock *l);
 void spin_unlock_keep_preempt_off(struct spinlock *l);
+void spin_wait_for_holder(const struct spinlock *l);
 bool spin_held(const struct spinlock *l);
 
 #endif

@@ -230,6 +230,16 @@ void spin_unlock(struct spinlock *l)
     preempt_enable();
 }
 
+void spin_wait_for_holder(const struct spinlock *l)
+{
+    u32 ticket = load_acquire(&l->serving);
+    ASSERT(!spin_held(l));
+    if (load_acquire(&l->next) == ticket)
+        return;
+    while (load_acquire(&l->serving) == ticket)
+        sched_yield();
+}
+
 bool spin_held(const struct spinlock *l)
 {
     return load_relaxed(&l->holder) == port_self.id + 1;
