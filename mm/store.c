@@ -47,7 +47,7 @@ void store_init(void)
 /* ---- in and out ---- */
 
 /* This CPU's stores, entered one way or the other: by who may take a lock if need be. */
-static struct cpu_stores *store_enter_own(bool *slow)
+static inline struct cpu_stores *store_enter_own(bool *slow)
 {
     struct cpu_stores *cs = &mm_stores[cpu_id()];
     *slow = !store_enter(cs);
@@ -56,7 +56,7 @@ static struct cpu_stores *store_enter_own(bool *slow)
     return cs;
 }
 
-static void store_leave_own(struct cpu_stores *cs, bool slow)
+static inline void store_leave_own(struct cpu_stores *cs, bool slow)
 {
     if (slow)
         spin_unlock(&sweep_lock);
@@ -128,35 +128,31 @@ pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty)
     return pfn;
 }
 
-/* The group that a frame of pageblock i belongs to: the last one, or a new one. NULL: no room. */
-static struct behind_group *behind_group_for(struct behind *b, struct zone *z, u32 i)
-{
-    struct behind_group *last = b->nr_groups ? &b->group[b->nr_groups - 1] : NULL;
-    if (b->nr == BEHIND_MAX)
-        return NULL;
-    if (last && last->zone == z && last->pb == i)
-        return last;
-    if (b->nr_groups == BEHIND_GROUPS)
-        return NULL;
-    last = &b->group[b->nr_groups++];
-    last->zone = z;
-    last->pb = i;
-    last->frames.from = last->frames.to = 0;
-    return last;
-}
-
+/* Into the last group of the buffer, or into a new one. False: no room. In. */
 static bool push(struct behind *b, struct zone *z, pfn_t pfn)
 {
     unsigned w = pfn / 64 % MAP512_WORDS;
-    pfn_t first = ALIGN_DOWN(pfn, 64);
-    struct behind_group *group = behind_group_for(b, z, zone_pb(z, pfn));
-    if (!group)
+    u32 i = zone_pb(z, pfn);
+    u64 bit = 1ULL << (pfn % 64);
+    struct behind_group *group = &b->group[b->nr_groups - 1]; /* if there is one */
+    if (b->nr == BEHIND_MAX)
         return false;
-    if (part512_test(&group->frames, (unsigned)(pfn % 512)))
-        panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)pfn);
-    part512_or_word(&group->frames, w, 1ULL << (pfn % 64));
+    if (b->nr_groups && group->pb == i && group->zone == z) {
+        if (part512_test(&group->frames, (unsigned)(pfn % 512)))
+            panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)pfn);
+        part512_or_word(&group->frames, w, bit);
+    } else {
+        if (b->nr_groups == BEHIND_GROUPS)
+            return false;
+        group = &b->group[b->nr_groups++];
+        group->zone = z;
+        group->pb = i;
+        group->frames.from = w;
+        group->frames.to = w + 1;
+        group->frames.map.w[w] = bit;
+    }
     b->at = &group->frames.map.w[w];
-    b->word = zone_has(z, first) && zone_has(z, first + 63) ? pfn / 64 : ~0ULL;
+    b->word = zone_has_word(z, pfn) ? pfn / 64 : ~0ULL;
     if (b->nr == 0)
         store_relaxed(&b->since, now_ms()); /* read by store_holds_older_locked() */
     store_release(&b->nr, b->nr + 1);

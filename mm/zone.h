@@ -172,6 +172,13 @@ static inline bool zone_has(const struct zone *z, pfn_t pfn)
     return pfn - z->start < z->end - z->start;
 }
 
+/* True if all 64 frames of its word of a map do. */
+static inline bool zone_has_word(const struct zone *z, pfn_t pfn)
+{
+    pfn_t first = ALIGN_DOWN(pfn, 64);
+    return first >= z->start && first + 64 <= z->end;
+}
+
 static inline u32 zone_pb(const struct zone *z, pfn_t pfn)
 {
     return (u32)((pfn >> ORDER_PAGEBLOCK) - z->first_pb);

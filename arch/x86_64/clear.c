@@ -1,15 +1,37 @@
 /*
- * Clearing frames, and looking whether they are clear. Owns nothing but the witness. See clear.h for which is for
- * whom; the rates under TCG (QEMU 7.2) are: movnti 5.3 GB/s, rep stosq 3.9, rep stosb 0.7.
+ * Clearing frames, and looking whether they are clear. Owns the witness, and the choice between two
+ * streaming clears. See clear.h for which is for whom; the rates under TCG (QEMU 7.2) are: movnti
+ * 5.3 GB/s, rep stosq 3.9, rep stosb 0.7. TCG has no CLZERO.
  */
 #include "arch.h"
 
 void (*clear_witness)(const void *frame);
+bool clear_by_lines;
+
+/*
+ * CLZERO clears the line that rAX points into, as cache-bypassing stores would (APM3 CLZERO), where
+ * it is there at two to four times the rate of movnti. But it is one store, not eight, and so the 64
+ * of a frame might all be in the store buffer at once (104 entries in Zen 5), with what was stored
+ * before them. Some plain stores to our own stack push that out and cost next to nothing; in
+ * between the others they would halve the rate.
+ */
+static void clear_lines(void *frame)
+{
+    u64 spill[8];
+    for (char *p = frame, *end = p + FRAME_SIZE; p < end; p += 64)
+        __asm__ volatile(".byte 0x0f, 0x01, 0xfc" /* clzero */ ::"a"(p) : "memory");
+    for (unsigned n = 0; n < 48; n++)
+        __asm__ volatile("movq %1, %0" : "=m"(spill[n % 8]) : "r"(0UL));
+}
 
 void clear_frame_stream(void *frame)
 {
     if (clear_witness)
         clear_witness(frame);
+    if (clear_by_lines) {
+        clear_lines(frame);
+        return;
+    }
     u64 *p = frame, *end = p + FRAME_SIZE / sizeof(u64);
     /* Eight stores a turn: one line of the write-combining buffers (SDM3 12.3.1). */
     for (; p < end; p += 8)

@@ -1,7 +1,7 @@
 /*
  * Clearing frames. Two ways, for two cases (design section 5):
- *  - streaming, cache-bypassing (movnti; no FPU state): what a scrubber does, and takers above
- *    256 KiB. Weakly ordered: clear_fence() on the same CPU before anybody may be told.
+ *  - streaming, cache-bypassing (CLZERO or movnti; no FPU state): what a scrubber does, and takers
+ *    above 256 KiB. Weakly ordered: clear_fence() on the same CPU before anybody may be told.
  *  - ordinary (rep stos): for who touches the memory at once.
  */
 #ifndef ARCH_CLEAR_H
@@ -9,8 +9,16 @@
 
 #include "lib/base.h"
 
-/* Clears one frame with cache-bypassing stores. NOT ordered: clear_fence() before it is published. */
+/*
+ * Clears one frame with cache-bypassing stores. NOT ordered: clear_fence() before it is published.
+ * It is more stores than a store buffer holds: what was stored before the call is visible to all
+ * when it returns. mm/scrub.c counts on that.
+ */
 void clear_frame_stream(void *frame);
+
+extern bool clear_by_lines; /* (c) CLZERO is there; set before the first clear */
+/* Of CPUID leaf 0x80000008 (APM3 appendix E): CLZERO. */
+#define CPUID_80000008_EBX_CLZERO (1u << 0)
 
 /* Orders this CPU's streaming clears before its later stores (sfence, SDM3 9.2.5). */
 static inline void clear_fence(void)

@@ -51,6 +51,8 @@ void cpu_features_detect(void)
     }
     f->gib_pages = cpuid(0x80000001, 0).d & 1u << 26;
     f->phys_bits = cpuid(0x80000000, 0).a >= 0x80000008 ? cpuid(0x80000008, 0).a & 0xff : 36;
+    if (cpuid(0x80000000, 0).a >= 0x80000008)
+        clear_by_lines = cpuid(0x80000008, 0).b & CPUID_80000008_EBX_CLZERO;
     /* Bit 10 EXTD: the firmware left the APIC in x2APIC mode (SDM3 11.12.1). */
     f->x2apic = basic.c & 1u << 21 && rdmsr(MSR_APIC_BASE) & 1u << 10;
     cpu_has_smap = f->smap;

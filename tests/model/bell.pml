@@ -201,7 +201,6 @@ loop:
 #endif
 #ifndef DROP_RULE_14
 #ifndef DROP_LEAVE_WAIT
-        !buffered_state[c];     /* its full fence */
         wait_for_holder(c);
 #endif
         if
@@ -209,7 +208,7 @@ loop:
             nr_dirty == 0 ->
             printf("@B%d mm/bell.c:limpid_bell_pass_on | looks: no dirt\n", c) }
         :: atomic {
-            nr_dirty && !buffered_state[c] ->   /* and its full fence */
+            nr_dirty ->
             printf("@B%d mm/bell.c:limpid_bell_pass_on | looks: there is dirt\n", c) }
             ring(c, 'B', c)
         fi;

@@ -11,8 +11,16 @@
 
 static void fill_movnti(void *p, size_t bytes)
 {
-    for (char *c = p, *end = c + bytes; c < end; c += FRAME_SIZE)
-        clear_frame_stream(c);
+    for (char *c = p, *end = c + bytes; c < end; c += 64)
+        for (unsigned i = 0; i < 64; i += 8)
+            _mm_stream_si64((long long *)(c + i), 0);
+}
+
+/* The line that rAX points into (AMD): what the kernel's own streaming clear is, where it is there. */
+static void fill_clzero(void *p, size_t bytes)
+{
+    for (char *c = p, *end = c + bytes; c < end; c += 64)
+        __asm__ volatile(".byte 0x0f, 0x01, 0xfc" ::"a"(c) : "memory");
 }
 
 static void fill_stosq(void *p, size_t bytes)
@@ -63,15 +71,16 @@ static const struct memset_way {
     bool bypass;
     void (*fill)(void *p, size_t bytes);
 } ways[] = {
-    {"movnti", true, fill_movnti},       {"SSE2 movntdq", true, fill_sse2},
-    {"AVX vmovntdq", true, fill_avx},    {"AVX-512 vmovntdq", true, fill_avx512},
-    {"rep stosq", false, fill_stosq},    {"rep stosb", false, fill_stosb},
-    {"libc's memset", false, fill_libc},
+    {"movnti", true, fill_movnti},           {"CLZERO", true, fill_clzero},
+    {"SSE2 movntdq", true, fill_sse2},       {"AVX vmovntdq", true, fill_avx},
+    {"AVX-512 vmovntdq", true, fill_avx512}, {"rep stosq", false, fill_stosq},
+    {"rep stosb", false, fill_stosb},        {"libc's memset", false, fill_libc},
 };
 
 static bool works(const struct memset_way *w)
 {
-    return w->fill == fill_avx      ? __builtin_cpu_supports("avx")
+    return w->fill == fill_clzero   ? clear_by_lines
+           : w->fill == fill_avx    ? __builtin_cpu_supports("avx")
            : w->fill == fill_avx512 ? __builtin_cpu_supports("avx512f")
                                     : true;
 }

@@ -308,6 +308,13 @@ static void case_scrub_yields_to_a_thread(void)
     CHECK_EQ(mm_check(false, say), 0);
 }
 
+static void wait_ms(unsigned ms)
+{
+    u64 until = time_ns() + ms * 1000000ULL;
+    while (time_ns() < until)
+        ;
+}
+
 static void case_rule_17_a_return_keeps_the_age(void)
 {
     struct port_machine m = one_node(1, 16, 64);
@@ -315,13 +322,54 @@ static void case_rule_17_a_return_keeps_the_age(void)
     scrub_all();
     pfn_t pb = mm_take(9, TAKE_ANY, 0);
     mm_free(pb, 9);
-    u64 until = time_ns() + 30000000;
-    while (time_ns() < until)
-        ;
+    wait_ms(30);
     claim_begin(zone_of(pb));
     claim_end(zone_of(pb), 5);
     CHECK(total().oldest_dirt_ms >= 29);
     CHECK(total().oldest_scrubbed_ms >= 29);
+}
+
+static u64 ms_since(u64 ns)
+{
+    return (time_ns() - ns) / 1000000;
+}
+
+/* With a bound, frees stamp with what the last aged step noted: too old at most, never too young. */
+static void case_rule_17_a_stamp_is_never_too_young(void)
+{
+    enum { AGE = 400, LATER = 30 };
+    struct port_machine m = one_node(1, 16, 64);
+    struct mm_policy p;
+    CHECK_EQ(port_boot(&m), 0);
+    scrub_all();
+    pfn_t pb = mm_take(9, TAKE_ANY, 0);
+    mm_policy_get(&p);
+
+    p.age_ms = 0; /* nobody notes anything: frees ask the clock itself */
+    CHECK_EQ(mm_policy_set(&p), 0);
+    CHECK_EQ(mm_aged_step(0), ~0ULL);
+    wait_ms(LATER);
+    u64 freed = time_ns();
+    mm_free(pb, 9);
+    CHECK(total().oldest_dirt_ms <= ms_since(freed) + 1);
+    CHECK_EQ(mm_take(9, TAKE_ANY, 0), pb);
+
+    p.age_ms = AGE;
+    CHECK_EQ(mm_policy_set(&p), 0);
+    u64 noted = time_ns();
+    CHECK_EQ(mm_aged_step(0), mm_aged_sleep_ms(AGE) * 1000000ULL);
+    wait_ms(LATER);
+    freed = time_ns();
+    mm_free(pb, 9);
+    u64 oldest = total().oldest_dirt_ms;
+    CHECK(oldest >= LATER - 1); /* as of the step, which was before the free */
+    CHECK(oldest <= ms_since(noted) + 1);
+    mm_aged_step(0);
+    CHECK(ms_since(noted) >= AGE || total().scrubbed_aged == 0); /* it is not due */
+    while (ms_since(freed) <= AGE)
+        ;
+    mm_aged_step(0);
+    CHECK_EQ(total().scrubbed_aged, 512);
 }
 
 static void case_scrub_off_leaves_dirt_alone(void)
@@ -431,6 +479,7 @@ int main(int argc, char **argv)
     RUN(case_no_help_where_somebody_is_at_home);
     RUN(case_scrub_yields_to_a_thread);
     RUN(case_rule_17_a_return_keeps_the_age);
+    RUN(case_rule_17_a_stamp_is_never_too_young);
     RUN(case_scrub_off_leaves_dirt_alone);
     RUN(case_eager_frees_clean);
     RUN(case_scrubbers_and_rate_are_limits);

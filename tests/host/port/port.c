@@ -4,6 +4,7 @@
 #include "port.h"
 #include "lib/log.h"
 
+#include <cpuid.h>
 #include <linux/membarrier.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -152,6 +153,13 @@ static bool machine_frame_is_zero(const void *frame)
 #undef clear_frame_stream
 #undef clear_ordinary
 #undef frame_is_zero
+
+/* The kernel's choice, on this machine. */
+static __attribute__((constructor)) void choose_clear(void)
+{
+    unsigned a, b, c, d;
+    clear_by_lines = __get_cpuid(0x80000008, &a, &b, &c, &d) && b & CPUID_80000008_EBX_CLZERO;
+}
 #endif
 
 /* P5: no frame is cleared while a lock is held. Every hosted test looks at every clear. */
