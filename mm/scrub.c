@@ -75,7 +75,7 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
     struct map512 cleared = {{0}}, todo = c->mask;
     pfn_t first = zone_pb_pfn(z, c->pb);
     u64 *count = &scrubbed_by[cpu_id()].frames;
-    u32 n = 0, called = load_relaxed(&z->called);
+    u32 n = 0;
     map512_for_each(bit, &todo)
     {
         /*
@@ -93,7 +93,7 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
          * again cannot keep us from ever clearing one. Relaxed: the gate is a request, what it
          * guards is handed over under the lock.
          */
-        if (load_relaxed(&z->waiters) || load_relaxed(&z->called) != called || need_resched())
+        if (load_relaxed(&z->waiters) || need_resched())
             break;
     }
     zone_fetch(z, c->pb); /* what the return will write, while the last clears drain */

@@ -94,21 +94,6 @@ static bool take_locked(const struct take_request *r, struct taken *out, bool *s
     return take_from_maps_locked(r, out);
 }
 
-/*
- * Nothing that is free will do, so if there are claims we shall want them back: who scrubs may begin
- * to return while we look at what stores have. If that serves us, a claim came back too early, and no
- * harm is done. Not for large blocks, which may be asked for again and again and seldom be served.
- */
-static void call_claims_back(const struct take_request *r)
-{
-    for_each_allowed(z, r)
-    {
-        if (r->order < ORDER_PAGEBLOCK && load_relaxed(&z->nr_free) < 1ULL << r->order)
-            store_relaxed(&z->called,
-                          load_relaxed(&z->called) + 1); /* of two at once one is enough */
-    }
-}
-
 static bool claims_would_serve(const struct take_request *r)
 {
     bool would = false;
@@ -169,7 +154,6 @@ bool take_decide(const struct take_request *r, struct taken *out)
 {
     preempt_disable();
     ASSERT(claim_own()->zone == NULL); /* rule 10: one does not wait for oneself */
-    call_claims_back(r);
     lock_allowed(r);
     bool swept = false;
     bool got = take_locked(r, out, &swept), waited = !got && claims_would_serve(r);

@@ -124,7 +124,6 @@ struct zone {
      * dropped under the lock; a scrubber reads it without, after every frame. (Z)(a)
      */
     u32 waiters __attribute__((aligned(64)));
-    u32 called;    /* (a) changes when a taker will want claims back soon: a request, no gate */
     u32 marked_pb; /* (a) a pageblock that is claimed while they wait: a hint what to fetch */
     /* (Z)(a) counts claim returns; a waiter spins on it outside the lock */
     u64 returns __attribute__((aligned(64)));

@@ -58,7 +58,7 @@ bit kick[CPUS];         /* pending */
 bit stored[CPUS];       /* a thread has left dirt in this CPU's stores */
 bit debt;               /* policy_rate_free_at() has not come yet */
 bit armed[CPUS];        /* the timer of sleep_arm_idle() */
-bit let_go[CPUS];       /* the lock has been free since this CPU began to wait for its holder */
+bit waiting[CPUS];      /* for whoever held the lock when this CPU looked */
 
 /* Store buffers. */
 byte buffered_dirt;     /* A0: dirt, then its unlock */
@@ -86,18 +86,18 @@ inline state_xchg(c, s)
 /* spin_wait_for_holder(): for the one that holds it now, not for one that comes after him. */
 inline wait_for_holder(c)
 {
-    let_go[c] = !locked;
-    atomic { let_go[c] -> let_go[c] = 0 }
+    waiting[c] = locked;
+    !waiting[c]
 }
 
-/* A lock whose holder's stores were buffered is free: who waits for that goes on. */
+/* The unlock has left the holder's store buffer: who waits for him goes on. */
 inline unlocked()
 {
     locked = 0;
-    let_go[0] = 1;
-    let_go[1] = 1;
+    waiting[0] = 0;
+    waiting[1] = 0;
 #if CPUS == 3
-    let_go[2] = 1
+    waiting[2] = 0
 #endif
 }
 
