@@ -74,21 +74,6 @@ bool bell_node_busy(unsigned node)
     return true;
 }
 
-/* A sleeping CPU of the node, or MAX_CPUS; *awake: another one is in the idle loop anyway. */
-static unsigned find_sleeper(unsigned node, bool *awake)
-{
-    unsigned sleeper = MAX_CPUS, self = cpu_id();
-    *awake = false;
-    for (unsigned n = node_first[node]; n < node_first[node + 1]; n++) {
-        u32 state = load_relaxed(&states[node_cpu[n]]);
-        if (state == CPU_AWAKE && node_cpu[n] != self)
-            *awake = true;
-        if (state == CPU_ASLEEP)
-            sleeper = node_cpu[n];
-    }
-    return sleeper;
-}
-
 /*
  * Wakes a CPU that was read ASLEEP, once: AWAKE is published for it, for it will look before it
  * sleeps again, and whoever rings next finds it so and sends no second kick. If the state has
@@ -104,19 +89,23 @@ static void wake(unsigned cpu)
 /* Behind the fence, or the lock, that orders the look at the states. */
 static void ring_node(unsigned node, unsigned reach)
 {
-    if (load_relaxed(&states[cpu_id()]) == CPU_AWAKE && cpu_node(cpu_id()) == node)
+    unsigned self = cpu_id(), sleeper = MAX_CPUS;
+    if (load_relaxed(&states[self]) == CPU_AWAKE && cpu_node(self) == node)
         return; /* we are in the idle loop ourselves and will look */
-    for (unsigned i = 0; i < reach; i++) {
-        bool awake;
-        unsigned sleeper = find_sleeper(i ? mm_node_near(node, i) : node, &awake);
-        if (awake)
-            return; /* looks again before it sleeps */
-        if (sleeper != MAX_CPUS) {
-            wake(sleeper);
-            return;
+    for (unsigned i = 0; i < reach && sleeper == MAX_CPUS; i++) {
+        unsigned near = i ? mm_node_near(node, i) : node;
+        const u16 *cpu = &node_cpu[node_first[near]], *end = &node_cpu[node_first[near + 1]];
+        for (; cpu < end; cpu++) {
+            u32 state = load_relaxed(&states[*cpu]);
+            if (state == CPU_ASLEEP)
+                sleeper = *cpu;
+            else if (state == CPU_AWAKE && *cpu != self)
+                return; /* looks again before it sleeps */
         }
     }
-    /* All are busy: whoever leaves its thread for the idle loop looks first thing. */
+    /* If all are busy: whoever leaves its thread for the idle loop looks first thing. */
+    if (sleeper != MAX_CPUS)
+        wake(sleeper);
 }
 
 void bell_ring(const struct zone *z)
@@ -141,12 +130,15 @@ void bell_wake_next(const struct zone *z)
 
 void bell_wake_next_node(unsigned node, unsigned reach)
 {
-    bool awake;
-    unsigned sleeper = MAX_CPUS;
-    for (unsigned i = 0; i < reach && sleeper == MAX_CPUS; i++)
-        sleeper = find_sleeper(mm_node_near(node, i), &awake);
-    if (sleeper != MAX_CPUS)
-        wake(sleeper);
+    for (unsigned i = 0; i < reach; i++) {
+        unsigned near = mm_node_near(node, i);
+        for (unsigned n = node_first[near]; n < node_first[near + 1]; n++) {
+            if (load_relaxed(&states[node_cpu[n]]) == CPU_ASLEEP) {
+                wake(node_cpu[n]);
+                return;
+            }
+        }
+    }
 }
 
 void limpid_bell_pass_on(void)

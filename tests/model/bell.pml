@@ -86,8 +86,11 @@ inline state_xchg(c, s)
 /* spin_wait_for_holder(): for the one that holds it now, not for one that comes after him. */
 inline wait_for_holder(c)
 {
-    waiting[c] = locked;
-    !waiting[c]
+    if
+    :: !locked
+    :: atomic { locked -> waiting[c] = 1 }
+        !waiting[c]
+    fi
 }
 
 /* The unlock has left the holder's store buffer: who waits for him goes on. */
