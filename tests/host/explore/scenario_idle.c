@@ -54,6 +54,25 @@ const struct scenario scenario_bell_twice = {
     .script = {free_singles, idle},
 };
 
+static void free_pair_again(void)
+{
+    do_free(8, 1);
+    if (do_take(1, TAKE_ANY, 0) != PFN_NONE)
+        do_free(8, 1);
+}
+
+const struct scenario scenario_bell_again = {
+    .name = "bell_again",
+    .about = "who rang takes its dirt back and frees again; the kick was taken before cli",
+    .cpus = 2,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"frees twice", "idle loop"},
+    .setup = owned_setup,
+    .script = {free_pair_again, idle},
+    .at_end = check_no_dirt,
+};
+
 const struct scenario scenario_sleepers = {
     .name = "sleepers",
     .about = "one free and two CPUs about to sleep",
