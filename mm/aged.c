@@ -2,8 +2,9 @@
  * The aged step: no dirt is forgotten (P9), even if every CPU of the machine runs threads for
  * ever. One thread a node calls it (sched/aged.c) and has its turn like any other thread.
  *
- * Only a free stamps dirt with an age; claims and returns keep the stamp (rule 17). The search
- * for old dirt walks stamps, one gigablock a lock hold. Each step notes the moment that frees stamp their dirt with.
+ * Only a free stamps dirt with an age; claims and returns keep the stamp (rule 17). What it stamps
+ * with is the moment that the last step noted here (stamp_ms()), so a free reads no clock. The
+ * search for old dirt walks stamps, one gigablock a lock hold.
  */
 #include "mm/bell.h"
 #include "mm/claim.h"
@@ -76,6 +77,7 @@ u64 limpid_aged_step(unsigned node)
     struct mm_policy p;
     mm_policy_get(&p);
     u32 wait_ms = mm_aged_sleep_ms(p.age_ms);
+    /* Without a bound nobody calls again, and frees have to ask the clock themselves. */
     store_relaxed(&mm_stamp, p.age_ms ? MAX(now_ms(), 1u) : 0);
     if (p.age_ms == 0)
         return ~0ULL;

@@ -81,8 +81,8 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
         /*
          * Counted before the clear: whoever shuts the gate or wakes a thread here then knows
          * which clear we are in. A clear is more stores than a store buffer holds: when the look
-         * below is made, these counts have left it. So a gate or a wake that the look
-         * has missed saw them, and at most one further clear is begun behind it (P4, P8).
+         * below is made, these counts have left it. So a gate or a wake that the look has missed
+         * saw them, and at most one further clear is begun behind it (P4, P8).
          */
         store_relaxed(&c->begun, ++n);
         store_relaxed(count, *count + 1);

@@ -134,10 +134,10 @@ static bool push(struct behind *b, struct zone *z, pfn_t pfn)
     unsigned w = pfn / 64 % MAP512_WORDS;
     u32 i = zone_pb(z, pfn);
     u64 bit = 1ULL << (pfn % 64);
-    struct behind_group *group = &b->group[b->nr_groups - 1]; /* if there is one */
+    struct behind_group *group = b->nr_groups ? &b->group[b->nr_groups - 1] : NULL;
     if (b->nr == BEHIND_MAX)
         return false;
-    if (b->nr_groups && group->pb == i && group->zone == z) {
+    if (group && group->pb == i && group->zone == z) {
         if (part512_test(&group->frames, (unsigned)(pfn % 512)))
             panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)pfn);
         part512_or_word(&group->frames, w, bit);
