@@ -5,6 +5,8 @@
  */
 #include "lib/map512.h"
 
+bool word512_popcnt;
+
 unsigned map512_count(const struct map512 *m)
 {
     unsigned n = 0;

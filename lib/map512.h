@@ -108,13 +108,19 @@ static inline bool map512_equal(const struct map512 *a, const struct map512 *b)
     return map512_within(a, b) && map512_within(b, a);
 }
 
+extern bool word512_popcnt; /* (c) the CPU has POPCNT: whoever looked may say so, before all else */
+
 /*
- * How many bits of a word are set. By halves: in each 2 bits, 4 bits, byte, then all bytes summed
- * by the product. Not the compiler's popcount: without POPCNT that is a call into libgcc, which
+ * How many bits of a word are set. Without POPCNT by halves: in each 2 bits, 4 bits, byte, then all
+ * bytes summed by the product. Not the compiler's popcount: that would be a call into libgcc, which
  * uses the red zone, and an interrupt in the kernel overwrites that.
  */
 static inline unsigned word512_count(u64 w)
 {
+    if (likely(word512_popcnt)) {
+        __asm__("popcnt %0, %0" : "+r"(w) : : "cc");
+        return (unsigned)w;
+    }
     w -= w >> 1 & 0x5555555555555555ULL;
     w = (w & 0x3333333333333333ULL) + (w >> 2 & 0x3333333333333333ULL);
     w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fULL;

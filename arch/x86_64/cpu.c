@@ -6,6 +6,7 @@
 #include "machine.h"
 #include "lib/acpi.h"
 #include "lib/log.h"
+#include "lib/map512.h"
 #include "lib/string.h"
 
 unsigned nr_cpus, nr_nodes;
@@ -43,6 +44,7 @@ void cpu_features_detect(void)
     struct cpuid basic = cpuid(1, 0);
     f->mce = basic.d & 1u << 7 && basic.d & 1u << 14; /* MCE and MCA */
     f->pat = basic.d & 1u << 16;
+    word512_popcnt = basic.c & 1u << 23;
     if (cpuid(0, 0).a >= 7) {
         struct cpuid more = cpuid(7, 0);
         f->smep = more.b & 1u << 7;

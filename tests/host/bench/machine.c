@@ -250,6 +250,7 @@ void bench_machine_init(unsigned gib)
 {
     pthread_t thread;
     clock_init();
+    word512_popcnt = __builtin_cpu_supports("popcnt");
     unsigned a, b, c, d;
     clear_by_lines = __get_cpuid(0x80000008, &a, &b, &c, &d) && b & CPUID_80000008_EBX_CLZERO;
     syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);

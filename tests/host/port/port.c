@@ -154,11 +154,12 @@ static bool machine_frame_is_zero(const void *frame)
 #undef clear_ordinary
 #undef frame_is_zero
 
-/* The kernel's choice, on this machine. */
-static __attribute__((constructor)) void choose_clear(void)
+/* The kernel's choices, on this machine. */
+static __attribute__((constructor)) void features_detect(void)
 {
     unsigned a, b, c, d;
     clear_by_lines = __get_cpuid(0x80000008, &a, &b, &c, &d) && b & CPUID_80000008_EBX_CLZERO;
+    word512_popcnt = __builtin_cpu_supports("popcnt");
 }
 #endif
 
