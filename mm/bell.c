@@ -86,33 +86,53 @@ static void wake(unsigned cpu)
         cpu_kick(cpu);
 }
 
-/* Behind the fence, or the lock, that orders the look at the states. */
-static void ring_node(unsigned node, unsigned reach)
+/*
+ * Who will look at new dirt of the node, by the states of its CPUs: one that is awake (MAX_CPUS), or
+ * one that sleeps if it is woken. NOBODY: all run threads.
+ */
+#define NOBODY (MAX_CPUS + 1)
+static inline unsigned who_looks(unsigned node)
 {
-    unsigned self = cpu_id(), sleeper = MAX_CPUS;
+    unsigned self = cpu_id(), who = NOBODY;
+    for (unsigned n = node_first[node]; n < node_first[node + 1]; n++) {
+        unsigned cpu = node_cpu[n];
+        u32 state = load_relaxed(&states[cpu]);
+        if (state == CPU_ASLEEP)
+            who = cpu;
+        else if (state == CPU_AWAKE && cpu != self)
+            return MAX_CPUS; /* looks again before it sleeps */
+    }
+    return who;
+}
+
+/* With nobody idle at home, the nearest node that has somebody (rule 15). */
+static __attribute__((noinline)) void ring_far(unsigned node, unsigned reach)
+{
+    unsigned who = NOBODY;
+    for (unsigned i = 1; i < reach && who == NOBODY; i++)
+        who = who_looks(mm_node_near(node, i));
+    /* If all are busy: whoever leaves its thread for the idle loop looks first thing. */
+    if (who < MAX_CPUS)
+        wake(who);
+}
+
+/* Behind the fence, or the lock, that orders the look at the states. */
+static inline void ring_node(unsigned node, unsigned reach)
+{
+    unsigned self = cpu_id();
     if (load_relaxed(&states[self]) == CPU_AWAKE && cpu_node(self) == node)
         return; /* we are in the idle loop ourselves and will look */
-    for (unsigned i = 0; i < reach && sleeper == MAX_CPUS; i++) {
-        unsigned near = i ? mm_node_near(node, i) : node;
-        const u16 *cpu = &node_cpu[node_first[near]], *end = &node_cpu[node_first[near + 1]];
-        for (; cpu < end; cpu++) {
-            u32 state = load_relaxed(&states[*cpu]);
-            if (state == CPU_ASLEEP)
-                sleeper = *cpu;
-            else if (state == CPU_AWAKE && *cpu != self)
-                return; /* looks again before it sleeps */
-        }
-    }
-    /* If all are busy: whoever leaves its thread for the idle loop looks first thing. */
-    if (sleeper != MAX_CPUS)
-        wake(sleeper);
+    unsigned who = who_looks(node);
+    if (who < MAX_CPUS)
+        wake(who);
+    else if (who == NOBODY && reach > 1)
+        ring_far(node, reach);
 }
 
 void bell_ring(const struct zone *z)
 {
     if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled() || strategy_now()->leaves_free_dirty)
         return;
-    /* Home first; with nobody idle there, the nearest node that has somebody (rule 15). */
     ring_node(z->node, nr_nodes);
 }
 

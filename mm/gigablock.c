@@ -88,6 +88,7 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
     struct gigablock *g = zone_pb_gig(z, i, &first);
     struct part512 run;
     u64 any = 0, all = 0;
+    bool none_left = false;
     ASSERT(spin_held(&z->lock));
     part512_run(&run, first, order - ORDER_PAGEBLOCK);
     ASSERT(part512_within(&run, &g->free));
@@ -110,8 +111,10 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
         zone_set_whole(g, w, g->free.w[w] & ~out);
         g->dirty.w[w] &= ~out;
         g->all.w[w] &= ~out;
+        none_left |= any && !g->dirty.w[w];
     }
-    zone_note_dirt(z, g);
+    if (none_left)
+        zone_note_dirt(z, g);
     zone_count(z, -(s64)(1ULL << order), -(s64)nr_dirty);
     if (dirt && order == ORDER_PAGEBLOCK)
         dirt_of_pageblock(z, i, any != 0, all != 0, &dirt->map);

@@ -265,7 +265,7 @@ static u64 clear_taken(const struct taken *t)
 static bool take_by_preference(const struct take_request *r, struct taken *out)
 {
     for (unsigned i = 0; i < (r->this_node ? 1 : nr_nodes); i++) {
-        unsigned node = mm_node_near(r->node, i);
+        unsigned node = i ? mm_node_near(r->node, i) : r->node;
         if (take_from_node(r, node, r->clean ? VIEW_CLEAN : VIEW_DIRTY, out) ||
             take_from_node(r, node, VIEW_ANY, out))
             return true;
