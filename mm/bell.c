@@ -21,7 +21,13 @@
 #include "mm/limpid.h"
 #include "mm/strategy/strategy.h"
 
-static u32 states[MAX_CPUS];          /* (a) enum cpu_state */
+static u32 states[MAX_CPUS]; /* (a) enum cpu_state */
+/*
+ * (a) never fewer than there are CPUs whose state is ASLEEP: counted before it is, and no longer after
+ * it was. Who reads none, where it might read the states, need not read them: whoever falls asleep
+ * after that looks at the locks after that.
+ */
+static u32 nr_asleep __attribute__((aligned(64)));
 static u16 node_cpu[MAX_CPUS];        /* (c) CPUs sorted by node */
 static u16 node_first[MAX_NODES + 1]; /* (c) node n's CPUs: node_cpu[node_first[n] .. [n + 1]) */
 
@@ -37,6 +43,7 @@ void bell_init(void)
     node_first[MAX_NODES] = (u16)n;
     for (unsigned cpu = 0; cpu < nr_cpus; cpu++)
         store_relaxed(&states[cpu], CPU_BUSY); /* nobody is in the idle loop yet */
+    store_relaxed(&nr_asleep, 0);
 }
 
 /* B's half. Behind a full fence; interrupts on. */
@@ -48,8 +55,11 @@ static void wait_for_holders(void)
 
 void mm_cpu_state_set(enum cpu_state state)
 {
+    if (state == CPU_ASLEEP)
+        fetch_add(&nr_asleep, 1);
     /* Full fence: the state before the look at the locks, which pairs with who takes one. */
-    xchg(&states[cpu_id()], (u32)state);
+    if (xchg(&states[cpu_id()], (u32)state) == CPU_ASLEEP)
+        fetch_add(&nr_asleep, -1u);
     if (state == CPU_ASLEEP)
         wait_for_holders();
 }
@@ -82,8 +92,10 @@ bool bell_node_busy(unsigned node)
  */
 static void wake(unsigned cpu)
 {
-    if (cas(&states[cpu], (u32)CPU_ASLEEP, (u32)CPU_AWAKE))
-        cpu_kick(cpu);
+    if (!cas(&states[cpu], (u32)CPU_ASLEEP, (u32)CPU_AWAKE))
+        return;
+    fetch_add(&nr_asleep, -1u);
+    cpu_kick(cpu);
 }
 
 /*
@@ -131,6 +143,8 @@ static inline void ring_node(unsigned node, unsigned reach)
 
 void bell_ring(const struct zone *z)
 {
+    if (load_relaxed(&nr_asleep) == 0) /* all run threads, or look before they sleep */
+        return;
     if (load_relaxed(&z->nr_dirty) == 0 || !mm_scrub_enabled() || strategy_now()->leaves_free_dirty)
         return;
     ring_node(z->node, nr_nodes);

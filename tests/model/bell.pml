@@ -14,7 +14,8 @@
  * state if it were a plain store) until they drain, at any time, or a full fence drains them;
  * loads do not wait for them. So an unlock is no fence here, as on x86, and A0 and A1 read the states
  * while what they did may still be in their buffers. To take a lock is a locked instruction. A kick
- * is pending until it is taken: by hlt, or before if interrupts are on.
+ * is pending until it is taken: by hlt, or before if interrupts are on. The count of sleepers is left
+ * out: to read none is to read each state as not ASLEEP, all at once.
  *
  * Switches: DROP_RULE_13 to DROP_RULE_15; DROP_SLEEP_WAIT, DROP_LEAVE_WAIT, DROP_LATE_STATES,
  * DROP_SLEEP_FENCE, DROP_LEAVE_FENCE, DROP_SECOND_LOOK, DROP_OWN_STATE, DROP_STI_HLT;
