@@ -34,19 +34,17 @@ static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
     u32 i = zone_pb(z, pfn);
     spin_lock(&z->lock);
     outside_check(z, pfn, 1ULL << order);
-    if (order > ORDER_PAGEBLOCK && gigablock_watched_locked(z, i, order)) {
-        spin_unlock(&z->lock);
-        for (u64 n = 0; n < 1ULL << order; n += 1ULL << ORDER_PAGEBLOCK)
-            free_block(z, pfn + n, ORDER_PAGEBLOCK, dirty);
-        return;
-    }
     if (order < ORDER_PAGEBLOCK) {
         struct part512 frames;
         part512_run(&frames, (unsigned)(pfn % 512), order);
         free_frames_locked(z, i, &frames, 1ULL << order, dirty);
-    } else {
+    } else if (likely(gigablock_put_locked(z, i, order, dirty, stamp_ms()))) {
         z->outside -= 1ULL << order;
-        gigablock_put_locked(z, i, order, dirty, stamp_ms());
+    } else {
+        spin_unlock(&z->lock);
+        for (u64 n = 0; n < 1ULL << order; n += 1ULL << ORDER_PAGEBLOCK)
+            free_block(z, pfn + n, ORDER_PAGEBLOCK, dirty);
+        return;
     }
     spin_unlock_keep_preempt_off(&z->lock);
     if (dirty)

@@ -120,7 +120,7 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
         dirt_of_pageblock(z, i, any != 0, all != 0, &dirt->map);
 }
 
-/* The same for a run that the caller has made. */
+/* Claims, stores or bad frames have to do with it. Panics on a double free. */
 static inline bool run_watched(const struct zone *z, const struct gigablock *g, u32 i,
                                const struct part512 *run)
 {
@@ -136,15 +136,6 @@ static inline bool run_watched(const struct zone *z, const struct gigablock *g, 
     return unlikely(z->nr_bad || part);
 }
 
-bool gigablock_watched_locked(const struct zone *z, u32 i, unsigned order)
-{
-    unsigned first;
-    const struct gigablock *g = zone_pb_gig(z, i, &first);
-    struct part512 run;
-    part512_run(&run, first, order - ORDER_PAGEBLOCK);
-    return run_watched(z, g, i, &run);
-}
-
 static void put_watched(struct zone *z, u32 i, bool dirty, u32 since)
 {
     static const struct map512 none;
@@ -154,16 +145,17 @@ static void put_watched(struct zone *z, u32 i, bool dirty, u32 since)
     pageblock_put_locked(z, i, &all, dirty ? &all.map : &none, since);
 }
 
-void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since)
+bool gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since)
 {
     unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
     struct gigablock *g = zone_pb_gig(z, i, &first);
     struct part512 run;
     part512_run(&run, first, order - ORDER_PAGEBLOCK);
     if (run_watched(z, g, i, &run)) {
-        ASSERT(order == ORDER_PAGEBLOCK);
+        if (order > ORDER_PAGEBLOCK)
+            return false;
         put_watched(z, i, dirty, since);
-        return;
+        return true;
     }
     for (unsigned w = run.from; w < run.to; w++) {
         u64 in = run.map.w[w], dirt = dirty ? in : 0;
@@ -179,6 +171,7 @@ void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
         g->limit_clean = MAP512_ORDER;
     }
     zone_count(z, 1LL << order, dirty ? 1LL << order : 0);
+    return true;
 }
 
 u32 gigablock_next_dirty_locked(const struct zone *z, u32 from)

@@ -31,13 +31,11 @@ bool gigablock_may_have(const struct zone *z, unsigned order);
 void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *dirt);
 
 /*
- * True if claims, stores or bad frames have to do with a run of several pageblocks: they have to
- * be given back one by one, each in a lock hold of its own (P5). Panics on a double free.
+ * Makes a run of whole pageblocks free: all clean or all dirty. False, and nothing is done: claims,
+ * stores or bad frames have to do with one of several; they have to be given back one by one, each in
+ * a lock hold of its own (P5). Panics on a double free.
  */
-bool gigablock_watched_locked(const struct zone *z, u32 i, unsigned order);
-
-/* Makes a run of whole pageblocks free, not watched or a single one: all clean or all dirty. */
-void gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since);
+bool gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32 since);
 
 /* A pageblock with free dirty frames, the next one at or after `from`, cyclically. PB_NONE. */
 u32 gigablock_next_dirty_locked(const struct zone *z, u32 from);

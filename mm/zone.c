@@ -184,7 +184,7 @@ static void give_range_locked(struct zone *z, pfn_t start, pfn_t end)
             while (order < ORDER_MAX && IS_ALIGNED(start, 2ULL << order) &&
                    end - start >= 2ULL << order)
                 order++;
-            gigablock_put_locked(z, i, order, true, 0);
+            gigablock_put_locked(z, i, order, true, 0); /* nobody has anything out yet */
             start += 1ULL << order;
         } else {
             unsigned first = (unsigned)(start % 512);
