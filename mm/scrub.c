@@ -67,8 +67,8 @@ bool scrub_claim_may(void)
 
 /*
  * Clears frame after frame of the claim; gives those cleared. Between two clears only plain
- * loads and stores: a locked instruction there would drain the write-combining buffers and cost
- * more than the clear.
+ * loads and stores: a locked instruction there would drain the write-combining buffers, and where
+ * that costs more than a clear the clear itself has none (arch/x86_64/clear.c).
  */
 static struct map512 clear_claimed(const struct zone *z, struct claim *c)
 {
@@ -80,9 +80,9 @@ static struct map512 clear_claimed(const struct zone *z, struct claim *c)
     {
         /*
          * Counted before the clear: whoever shuts the gate or wakes a thread here then knows
-         * which clear we are in. A clear is more stores than a store buffer holds: when the look
-         * below is made, these counts have left it. So a gate or a wake that the look has missed
-         * saw them, and at most one further clear is begun behind it (P4, P8).
+         * which clear we are in. A clear leaves nothing of before in the store buffer: when the
+         * look below is made, these counts are visible. So a gate or a wake that the look has
+         * missed saw them, and at most one further clear is begun behind it (P4, P8).
          */
         store_relaxed(&c->begun, ++n);
         store_relaxed(count, *count + 1);

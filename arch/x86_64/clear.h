@@ -11,8 +11,8 @@
 
 /*
  * Clears one frame with cache-bypassing stores. NOT ordered: clear_fence() before it is published.
- * It is more stores than a store buffer holds: what was stored before the call is visible to all
- * when it returns. mm/scrub.c counts on that.
+ * What was stored before the call is visible to all when it returns: by a fence, or because it is
+ * more stores than a store buffer holds. mm/scrub.c counts on that.
  */
 void clear_frame_stream(void *frame);
 
