@@ -189,8 +189,6 @@ CFLAGS := -std=gnu11 -ffreestanding -fno-builtin -nostdinc \
           -fno-asynchronous-unwind-tables -fno-strict-aliasing -fcf-protection=none \
           -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(WERROR) \
           -I. -Iarch/x86_64
-# The loops over the eight words of a map are most of what mm/ does: -O3 takes a tenth off them.
-MM_SPEED := -O3
 ASFLAGS := -f elf64 -g -F dwarf -I./ -Iarch/x86_64/ $(if $(WERROR),-Werror)
 # No libgcc: its functions use the red zone, which an interrupt in the kernel would overwrite.
 LDFLAGS := -m elf_x86_64 -static -nostdlib --build-id=none -z max-page-size=4096 -z noexecstack
@@ -210,7 +208,7 @@ $(shell mkdir -p $(dir $(1)); printf '%s\n' '$(2)' | cmp -s - $(1) || printf '%s
 endef
 ifneq ($(filter images host-programs $(B)/%,$(MAKECMDGOALS)),)
 $(call text_file,$(B)/kernel/objects.txt,$(OBJECTS))
-$(call text_file,$(B)/kernel/flags.txt,$(CC) $(CFLAGS) $(MM_SPEED) $(ASFLAGS))
+$(call text_file,$(B)/kernel/flags.txt,$(CC) $(CFLAGS) $(ASFLAGS))
 endif
 $(B)/kernel/objects.txt $(B)/kernel/flags.txt:
 
@@ -227,7 +225,6 @@ $(ELF): $(OBJECTS) linker.ld tools/symbols.py $(B)/kernel/objects.txt
 	$(Q)$(LD) $(LDFLAGS) -T linker.ld -o $@ $(OBJECTS) $(TABLE).o
 	$(Q)nm -n $@ | $(PY) tools/symbols.py | cmp - $(TABLE).c
 
-$(B)/kernel/mm/%.c.o $(B)/kernel/lib/map512.c.o: CFLAGS += $(MM_SPEED)
 $(B)/kernel/%.c.o: %.c $(B)/kernel/flags.txt
 	@mkdir -p $(@D)
 	@echo "  CC      $<"

@@ -9,7 +9,7 @@ STEPS_OBJECTS := $(patsubst %,$(B)/steps/%.o,$(STEPS_SOURCES)) \
 $(B)/steps/%.c.o: %.c $(B)/kernel/flags.txt
 	@mkdir -p $(@D)
 	@echo "  CC      $< (steps)"
-	$(Q)$(CC) $(CFLAGS) $(MM_SPEED) -fsanitize-coverage=trace-pc -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS) -fsanitize-coverage=trace-pc -MMD -MP -c -o $@ $<
 
 $(STEPS_ELF): $(STEPS_OBJECTS) linker.ld $(B)/kernel/objects.txt
 	@echo "  LD      $@"

@@ -15,7 +15,7 @@ BENCH_CFLAGS := -std=gnu11 -O2 -g -pthread -fno-omit-frame-pointer -fno-optimize
 BENCH_MM     := $(filter-out tests/%,$(MM_SOURCES)) $(TEXTBOOK)
 BENCH        := $(filter-out %/steps.c,$(wildcard tests/host/bench/*.c))
 BENCH_HOST   := $(BENCH_MM:%=$(B)/host/bench/%.o) $(BENCH:%=$(B)/host/bench/%.o)
-$(BENCH_MM:%=$(B)/host/bench/%.o): BENCH_CFLAGS += -mgeneral-regs-only -fno-builtin $(MM_SPEED)
+$(BENCH_MM:%=$(B)/host/bench/%.o): BENCH_CFLAGS += -mgeneral-regs-only -fno-builtin
 
 $(B)/host/bench/%.c.o: %.c tests/host/bench/bench.mk
 	@mkdir -p $(@D)
@@ -35,7 +35,7 @@ $(STEPS_COUNTED:%=$(B)/host/steps/%.o): STEPS_COUNT := -fsanitize-coverage=trace
 $(B)/host/steps/%.c.o: %.c tests/host/bench/bench.mk
 	@mkdir -p $(@D)
 	@echo "  BENCHCC $<"
-	$(Q)$(CC) $(BENCH_CFLAGS) $(if $(STEPS_COUNT),$(MM_SPEED)) -DBENCH_STEPS $(STEPS_COUNT) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(BENCH_CFLAGS) -DBENCH_STEPS $(STEPS_COUNT) -MMD -MP -c -o $@ $<
 
 $(B)/host/bench/steps: $(STEPS_HOST)
 	@mkdir -p $(@D)
