@@ -173,11 +173,15 @@ void spin_unlock_keep_preempt_off(struct spinlock *l)
 void spin_wait_for_holder(const struct spinlock *l)
 {
     u32 ticket = load_acquire(&l->serving); /* acquire: pairs with the exchange in spin_drop() */
+    struct cpu *c = this_cpu();
     ASSERT(!spin_held(l));
     if (load_acquire(&l->next) == ticket)
         return;
+    const struct spinlock *outer = c->waits_for; /* as in spin_wait(): told if we are frozen here */
+    store_relaxed(&c->waits_for, l);
     while (load_acquire(&l->serving) == ticket)
         cpu_relax();
+    store_relaxed(&c->waits_for, outer);
 }
 
 bool spin_lock_irqsave(struct spinlock *l)
