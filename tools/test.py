@@ -259,13 +259,13 @@ def kernel_jobs(seed):
     def suite(name, selector="all", **shape):
         return name, kernel_suite, (name, Machine(**shape), selector, seed)
     odd = "mm,policy,accounting"
-    # Of SeaBIOS what a firmware has a part in; all suites run under OVMF and PVH on this shape.
+    # What a firmware has a part in; all suites run on this shape by PVH.
     firmware = "boot,lib,mm,policy,accounting,guest,touch"
     return [
         suite("kernel.pvh-1cpu", firmware="pvh", cpus=1, nodes=1, mem=512),
         suite("kernel.pvh-4cpu-2node", firmware="pvh", cpus=4, nodes=2, mem=1024, slit=False),
         suite("kernel.bios-4cpu-2node", firmware, firmware="bios", cpus=4, nodes=2, mem=1024),
-        suite("kernel.uefi-4cpu-2node", firmware="uefi", cpus=4, nodes=2, mem=1024),
+        suite("kernel.uefi-4cpu-2node", firmware, firmware="uefi", cpus=4, nodes=2, mem=1024),
         suite("kernel.pvh-8cpu-4node", firmware="pvh", cpus=8, nodes=4, mem=2048),
         suite("kernel.classic-4cpu-2node", firmware="pvh", cpus=4, nodes=2, mem=1024,
               words="alloc=classic"),
