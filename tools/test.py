@@ -253,14 +253,13 @@ def host_jobs(seed):
         for p in host_programs()] + proofs.jobs(proof, seed)
 
 
-def kernel_jobs(seed):
+def kernel_jobs(seed, firmware="boot,lib,mm,policy,accounting,guest,touch"):
     """The shapes of machine that every commit boots. On the odd ones what depends on the shape;
     odd_machines.py has more of them."""
     def suite(name, selector="all", **shape):
         return name, kernel_suite, (name, Machine(**shape), selector, seed)
     odd = "mm,policy,accounting"
-    # What a firmware has a part in; all suites run on this shape by PVH.
-    firmware = "boot,lib,mm,policy,accounting,guest,touch"
+    # `firmware`: the suites in which one has a part. By PVH this shape runs all; in make soak always.
     return [
         suite("kernel.pvh-1cpu", firmware="pvh", cpus=1, nodes=1, mem=512),
         suite("kernel.pvh-4cpu-2node", firmware="pvh", cpus=4, nodes=2, mem=1024, slit=False),
@@ -305,9 +304,9 @@ def bar_jobs():
             ("bars.rest", proof, ("bars.rest", bars.prove_rest))]
 
 
-def matrix(seed):
+def matrix(seed, **suites):
     """Every boot that differs by its machine or its tables."""
-    return kernel_jobs(seed) + story_jobs() + broken_tables.jobs(proof) + odd_machines.jobs(proof)
+    return kernel_jobs(seed, **suites) + story_jobs() + broken_tables.jobs(proof) + odd_machines.jobs(proof)
 
 
 def everything(seed):
@@ -338,7 +337,7 @@ def soak_jobs(rounds, seed):
     """Every boot of the matrix N times, each time with another seed; then the long proofs."""
     jobs = []
     for i in range(rounds):
-        for name, function, args in matrix(seed + i):
+        for name, function, args in matrix(seed + i, firmware="all"):
             name = f"soak.{i + 1}.{name}"
             jobs.append((name, function, (name,) + args[1:]))
     return jobs + outside_jobs(seed, 20) + host_jobs(seed) + explore_jobs(seed) + \
