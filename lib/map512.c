@@ -7,6 +7,19 @@
 
 bool word512_popcnt;
 
+/*
+ * By halves: in each 2 bits, 4 bits, byte, then all bytes summed by the product. Not the compiler's
+ * popcount: that would be a call into libgcc, which uses the red zone, and an interrupt in the kernel
+ * overwrites that.
+ */
+unsigned word512_count_slowly(u64 w)
+{
+    w -= w >> 1 & 0x5555555555555555ULL;
+    w = (w & 0x3333333333333333ULL) + (w >> 2 & 0x3333333333333333ULL);
+    w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+    return (unsigned)(w * 0x0101010101010101ULL >> 56);
+}
+
 unsigned map512_count(const struct map512 *m)
 {
     unsigned n = 0;
@@ -69,16 +82,6 @@ struct runs512 runs512_of(const struct map512 *m)
     return r;
 }
 
-int runs512_max_order_of_words(struct runs512 r)
-{
-    int order = 6;
-    /* A bit for each word that is full: runs of words go by the same rule as runs of bits. */
-    u64 level = r.words >> 56;
-    for (unsigned k = 0; (level = word512_fold(level, k)) != 0; k++)
-        order++;
-    return order;
-}
-
 /* The first of the smallest maximal runs in a level k that is not empty. */
 static inline unsigned first_maximal(u64 level, unsigned k)
 {
@@ -90,6 +93,18 @@ static inline unsigned first_maximal(u64 level, unsigned k)
     }
 }
 
+/*
+ * The first run of 2^order set bits in a word, which has one, order 0 to 5: the first field of that
+ * width that is zero in ~w. Taking 1 from each field borrows through those that are zero; from the
+ * first such on the bits may lie, below it none does.
+ */
+static inline unsigned word512_first_full(u64 w, unsigned order)
+{
+    u64 ones = word512_aligned[order];
+    unsigned top = (1u << order) - 1;
+    return (unsigned)__builtin_ctzll((~w - ones) & w & ones << top) - top;
+}
+
 unsigned runs512_find(const struct map512 *m, struct runs512 r, unsigned order)
 {
     /* The words that can serve by themselves, those with the smallest largest run lowest. */
@@ -97,6 +112,8 @@ unsigned runs512_find(const struct map512 *m, struct runs512 r, unsigned order)
     unsigned lowest = can ? (unsigned)__builtin_ctzll(can) : 0, k = 0;
     if (r.words == RUNS512_FULL.words)
         return 0;
+    if (can && order < 6 && lowest < 8)
+        return lowest * 64 + word512_first_full(m->w[lowest], order);
     if (can && order + lowest / 8 < 6) {
         level = m->w[lowest % 8];
         for (; k < order; k++)

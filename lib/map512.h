@@ -110,22 +110,27 @@ static inline bool map512_equal(const struct map512 *a, const struct map512 *b)
 
 extern bool word512_popcnt; /* (c) the CPU has POPCNT: whoever looked may say so, before all else */
 
-/*
- * How many bits of a word are set. Without POPCNT by halves: in each 2 bits, 4 bits, byte, then all
- * bytes summed by the product. Not the compiler's popcount: that would be a call into libgcc, which
- * uses the red zone, and an interrupt in the kernel overwrites that.
- */
+unsigned word512_count_slowly(u64 w);
+
+/* How many bits of a word are set. */
 static inline unsigned word512_count(u64 w)
 {
-    if (likely(word512_popcnt)) {
-        __asm__("popcnt %0, %0" : "+r"(w) : : "cc");
-        return (unsigned)w;
-    }
-    w -= w >> 1 & 0x5555555555555555ULL;
-    w = (w & 0x3333333333333333ULL) + (w >> 2 & 0x3333333333333333ULL);
-    w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
-    return (unsigned)(w * 0x0101010101010101ULL >> 56);
+    if (unlikely(!word512_popcnt))
+        return word512_count_slowly(w);
+    __asm__("popcnt %0, %0" : "+r"(w) : : "cc");
+    return (unsigned)w;
 }
+
+/* The bits whose numbers are multiples of 2^k. */
+static const u64 word512_aligned[7] = {
+    ~0ULL,
+    0x5555555555555555ULL,
+    0x1111111111111111ULL,
+    0x0101010101010101ULL,
+    0x0001000100010001ULL,
+    0x0000000100000001ULL,
+    0x0000000000000001ULL,
+};
 
 /*
  * A step of folding a word: from level k to level k + 1, k = 0 to 5. Level k has a bit set at p (p a
@@ -133,16 +138,7 @@ static inline unsigned word512_count(u64 w)
  */
 static inline u64 word512_fold(u64 level, unsigned k)
 {
-    static const u64 aligned[7] = {
-        ~0ULL,
-        0x5555555555555555ULL,
-        0x1111111111111111ULL,
-        0x0101010101010101ULL,
-        0x0001000100010001ULL,
-        0x0000000100000001ULL,
-        0x0000000000000001ULL,
-    };
-    return level & (level >> (1u << k)) & aligned[k + 1];
+    return level & (level >> (1u << k)) & word512_aligned[k + 1];
 }
 
 /*
@@ -190,14 +186,13 @@ static inline void runs512_note(struct runs512 *r, unsigned i, u64 w)
     r->words = others | 1ULL << (8 * (word512_order(w) + 1) + (int)i);
 }
 
-/* The same if a word is full: 6 to 9. */
-int runs512_max_order_of_words(struct runs512 r);
-
 /* The order of the largest run, 0 to 9; -1 if the map is empty. */
 static inline int runs512_max_order(struct runs512 r)
 {
-    int order = (63 - __builtin_clzll(r.words)) / 8 - 1;
-    return likely(order < 6) ? order : runs512_max_order_of_words(r);
+    /* Of words that are full, runs go by the same rule as of bits: 2, 4, or all 8 of them. */
+    unsigned full = (unsigned)(r.words >> 56);
+    unsigned two = full & full >> 1 & 0x55, four = two & two >> 2 & 0x11, all = four & four >> 4;
+    return (63 - __builtin_clzll(r.words)) / 8 - 1 + (two != 0) + (four != 0) + (int)all;
 }
 
 /* True if there is a run of 2^order set bits, order 0 to 9. */
@@ -243,14 +238,48 @@ static inline struct map512 part512_map(const struct part512 *p)
     return m;
 }
 
-/* The naturally aligned run of 2^order bits at `first`. */
+/* A naturally aligned run: `mask` in each of the words [from, to). */
+struct run512 {
+    unsigned from, to;
+    u64 mask;
+};
+
+/* The run of 2^order bits, order 0 to 9, at `first`. */
+static inline struct run512 run512_of(unsigned first, unsigned order)
+{
+    return (struct run512){
+        .from = first / 64,
+        .to = first / 64 + (order > 6 ? 1u << (order - 6) : 1),
+        .mask = order >= 6 ? ~0ULL : ~(~0ULL << (1u << order)) << (first % 64),
+    };
+}
+
+/* true if every bit of the run is set in `whole` */
+static inline bool run512_within(const struct run512 *r, const struct map512 *whole)
+{
+    u64 all = r->mask;
+    for (unsigned i = r->from; i < r->to; i++)
+        all &= whole->w[i];
+    return all == r->mask;
+}
+
+/* true if a bit of it is set in m */
+static inline bool run512_meets(const struct run512 *r, const struct map512 *m)
+{
+    u64 any = 0;
+    for (unsigned i = r->from; i < r->to; i++)
+        any |= m->w[i];
+    return (any & r->mask) != 0;
+}
+
+/* It as a part. */
 static inline void part512_run(struct part512 *p, unsigned first, unsigned order)
 {
-    u64 mask = order >= 6 ? ~0ULL : ((1ULL << (1u << order)) - 1) << (first % 64);
-    p->from = first / 64;
-    p->to = p->from + (order > 6 ? 1u << (order - 6) : 1);
-    for (unsigned i = p->from; i < p->to; i++)
-        p->map.w[i] = mask;
+    struct run512 r = run512_of(first, order);
+    p->from = r.from;
+    p->to = r.to;
+    for (unsigned i = r.from; i < r.to; i++)
+        p->map.w[i] = r.mask;
 }
 
 /* Adds bits to word i of a part, which grows to hold it; p may be empty. */

@@ -78,11 +78,15 @@ static unsigned naive_place(const struct map512 *view)
     unsigned frames = map512_count(view), fill = 0, class = 0;
     if (frames == 0)
         return NOT_LISTED;
-    while (frames >= 8u << fill)
+    if (frames == 512)
+        return PLACE_WHOLE;
+    while (frames >= 16u << fill)
         fill++;
-    while (class < NR_CLASSES - 1 && naive_run(view, class + 1))
+    if (frames < 8)
+        fill = NR_FILLS - 1;
+    while (naive_run(view, class + 1))
         class ++;
-    return LIST_PLACE(fill, class);
+    return LIST_PLACE(class, fill);
 }
 
 static void check_contents(struct check *c, u32 i, const struct map512 *clean)
@@ -154,11 +158,11 @@ static void check_lists(struct check *c)
     for (unsigned l = 0; l < NR_LISTS; l++) {
         u64 found = 0;
         for (unsigned place = 0; place < NR_PLACES; place++) {
-            u32 i = z->list[l].head[place], prev = PB_NONE;
-            bool bit =
-                z->list[l].nonempty[place / LIST_PLACE(1, 0)] >> place % LIST_PLACE(1, 0) & 1;
-            EXPECT(c, bit == (i != PB_NONE), "list %u place %u: nonempty is wrong", l, place);
-            for (; i != PB_NONE && found <= z->nr_pbs; prev = i, i = z->pb[i].next[l], found++) {
+            u32 i = z->list[l].head[place], prev = LIST_END(z);
+            bool bit = z->list[l].nonempty >> place & 1;
+            EXPECT(c, bit == (i != LIST_END(z)), "list %u place %u: nonempty is wrong", l, place);
+            for (; i != LIST_END(z) && found <= z->nr_pbs;
+                 prev = i, i = z->pb[i].next[l], found++) {
                 EXPECT(c, z->pb[i].prev[l] == prev, "list %u: back link of pageblock %u", l, i);
                 EXPECT(c, z->pb[i].listed[l] == place, "list %u: pageblock %u is misplaced", l, i);
             }

@@ -29,7 +29,10 @@ static void outside_check(const struct zone *z, pfn_t pfn, u64 frames)
               (unsigned long long)z->outside);
 }
 
-static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
+static void free_by_pageblock(struct zone *z, pfn_t pfn, unsigned order, bool dirty);
+
+static inline __attribute__((always_inline)) void free_block(struct zone *z, pfn_t pfn,
+                                                             unsigned order, bool dirty)
 {
     u32 i = zone_pb(z, pfn);
     spin_lock(&z->lock);
@@ -42,14 +45,20 @@ static void free_block(struct zone *z, pfn_t pfn, unsigned order, bool dirty)
         z->outside -= 1ULL << order;
     } else {
         spin_unlock(&z->lock);
-        for (u64 n = 0; n < 1ULL << order; n += 1ULL << ORDER_PAGEBLOCK)
-            free_block(z, pfn + n, ORDER_PAGEBLOCK, dirty);
+        free_by_pageblock(z, pfn, order, dirty);
         return;
     }
     spin_unlock_keep_preempt_off(&z->lock);
     if (dirty)
         bell_ring(z);
     preempt_enable();
+}
+
+static __attribute__((noinline)) void free_by_pageblock(struct zone *z, pfn_t pfn, unsigned order,
+                                                        bool dirty)
+{
+    for (u64 n = 0; n < 1ULL << order; n += 1ULL << ORDER_PAGEBLOCK)
+        free_block(z, pfn + n, ORDER_PAGEBLOCK, dirty);
 }
 
 /* The zone of a block that somebody gives back. */

@@ -11,11 +11,10 @@
 static unsigned find_in(struct gigablock *g, enum pb_view view, unsigned k)
 {
     unsigned bit = runs512_find(&g->free, g->runs, k);
-    struct part512 run;
     if (view == VIEW_ANY)
         return bit;
-    part512_run(&run, bit, k);
-    if (view == VIEW_DIRTY ? part512_within(&run, &g->dirty) : !part512_meets(&run, &g->dirty))
+    struct run512 run = run512_of(bit, k);
+    if (view == VIEW_DIRTY ? run512_within(&run, &g->dirty) : !run512_meets(&run, &g->dirty))
         return bit;
     struct map512 m = g->free;
     if (view == VIEW_CLEAN)
@@ -40,16 +39,6 @@ u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order)
             return (u32)((z->first_gib + n) * 512 + bit - z->first_pb);
     }
     return PB_NONE;
-}
-
-bool gigablock_may_have(const struct zone *z, unsigned order)
-{
-    for (unsigned n = 0; n < z->nr_gigs; n++) {
-        struct runs512 r = {load_relaxed(&z->gig[n].runs.words)};
-        if (runs512_have(r, order - ORDER_PAGEBLOCK))
-            return true;
-    }
-    return false;
 }
 
 /* What a taker of one pageblock has to clear: frames. */
@@ -86,19 +75,18 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
 {
     unsigned first, nr_dirty = 0;
     struct gigablock *g = zone_pb_gig(z, i, &first);
-    struct part512 run;
+    struct run512 run = run512_of(first, order - ORDER_PAGEBLOCK);
     u64 any = 0, all = 0;
     bool none_left = false;
     ASSERT(spin_held(&z->lock));
-    part512_run(&run, first, order - ORDER_PAGEBLOCK);
-    ASSERT(part512_within(&run, &g->free));
+    ASSERT(run512_within(&run, &g->free));
 
     if (dirt) {
         dirt->map.from = dirt->all.from = run.from;
         dirt->map.to = dirt->all.to = run.to;
     }
     for (unsigned w = run.from; w < run.to; w++) {
-        u64 out = run.map.w[w];
+        u64 out = run.mask;
         any = out & g->dirty.w[w];
         all = out & g->all.w[w];
         if (dirt) {
@@ -122,18 +110,13 @@ void gigablock_get_locked(struct zone *z, u32 i, unsigned order, struct dirt *di
 
 /* Claims, stores or bad frames have to do with it. Panics on a double free. */
 static inline bool run_watched(const struct zone *z, const struct gigablock *g, u32 i,
-                               const struct part512 *run)
+                               const struct run512 *run)
 {
-    u64 free = 0, part = 0;
     ASSERT(spin_held(&z->lock));
-    for (unsigned w = run->from; w < run->to; w++) {
-        free |= g->free.w[w] & run->map.w[w];
-        part |= g->part.w[w] & run->map.w[w];
-    }
-    if (unlikely(free))
+    if (unlikely(run512_meets(run, &g->free)))
         panic("P2 one owner: double free of the block at pfn 0x%llx (node %u)",
               (unsigned long long)zone_pb_pfn(z, i), z->node);
-    return unlikely(z->nr_bad || part);
+    return unlikely(z->nr_bad || run512_meets(run, &g->part));
 }
 
 static void put_watched(struct zone *z, u32 i, bool dirty, u32 since)
@@ -149,8 +132,7 @@ bool gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
 {
     unsigned first, count = 1u << (order - ORDER_PAGEBLOCK);
     struct gigablock *g = zone_pb_gig(z, i, &first);
-    struct part512 run;
-    part512_run(&run, first, order - ORDER_PAGEBLOCK);
+    struct run512 run = run512_of(first, order - ORDER_PAGEBLOCK);
     if (run_watched(z, g, i, &run)) {
         if (order > ORDER_PAGEBLOCK)
             return false;
@@ -158,7 +140,7 @@ bool gigablock_put_locked(struct zone *z, u32 i, unsigned order, bool dirty, u32
         return true;
     }
     for (unsigned w = run.from; w < run.to; w++) {
-        u64 in = run.map.w[w], dirt = dirty ? in : 0;
+        u64 in = run.mask, dirt = dirty ? in : 0;
         zone_set_whole(g, w, g->free.w[w] | in);
         g->dirty.w[w] |= dirt;
         g->all.w[w] |= dirt;

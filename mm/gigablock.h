@@ -22,7 +22,15 @@ struct dirt {
 u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order);
 
 /* False: the maps of z had no such run (order 9 to 18) a moment ago. Only a hint, without the lock. */
-bool gigablock_may_have(const struct zone *z, unsigned order);
+static inline bool gigablock_may_have(const struct zone *z, unsigned order)
+{
+    for (unsigned n = 0; n < z->nr_gigs; n++) {
+        struct runs512 r = {load_relaxed(&z->gig[n].runs.words)};
+        if (runs512_have(r, order - ORDER_PAGEBLOCK))
+            return true;
+    }
+    return false;
+}
 
 /*
  * Takes the run of 2^(order-9) pageblocks at i, all wholly free, out of the maps; dirt (may be

@@ -9,44 +9,45 @@
 
 /* ---- lists ---- */
 
-static unsigned fill_of(unsigned frames)
+/* The places of fill 0, and those of class 0. */
+#define EACH_CLASS 0x0102040810204081ULL
+#define EACH_FILL  ((1ULL << NR_FILLS) - 1)
+#define WHOLE      (1ULL << PLACE_WHOLE)
+
+/*
+ * Where so many frames, the largest run of which is of this order, belong. Without a branch, for what
+ * pageblocks hold is nothing that a CPU could learn to predict.
+ */
+static inline unsigned place_of(unsigned frames, unsigned order)
 {
-    if (frames < 8)
-        return 0;
-    return MIN(31u - (unsigned)__builtin_clz(frames) - 2, (unsigned)NR_FILLS - 1);
+    unsigned fill = 28 - (unsigned)__builtin_clz(frames); /* of fewer than 8: past all others */
+    return MIN(LIST_PLACE(order, MIN(fill, NR_FILLS - 1u)), (unsigned)PLACE_WHOLE);
 }
 
-static u16 *list_nonempty(struct zone *z, enum pb_list l, unsigned place, u16 *bit)
-{
-    *bit = (u16)(1u << place % LIST_PLACE(1, 0));
-    return &z->list[l].nonempty[place / LIST_PLACE(1, 0)];
-}
-
-/* From the list that it is on, if any, to another, or none. */
+/*
+ * From the list that it is on, if any, to another, or none. What the neighbours are is past telling,
+ * so as few branches as can be: at the end of a list stands LIST_END(), which may be written.
+ */
 static void list_move(struct zone *z, u32 i, enum pb_list l, unsigned to)
 {
     struct pageblock *pb = &z->pb[i];
-    u32 *head = z->list[l].head, prev = pb->prev[l], next = pb->next[l];
+    u32 *head = z->list[l].head, prev = pb->prev[l], next = pb->next[l], end = LIST_END(z);
     unsigned from = pb->listed[l];
-    u16 bit, *nonempty;
+    u64 nonempty = z->list[l].nonempty;
     if (from != NOT_LISTED) {
-        *(prev == PB_NONE ? &head[from] : &z->pb[prev].next[l]) = next;
-        if (next != PB_NONE)
-            z->pb[next].prev[l] = prev;
-        nonempty = list_nonempty(z, l, from, &bit);
-        if (head[from] == PB_NONE)
-            *nonempty &= (u16)~bit;
+        *(prev == end ? &head[from] : &z->pb[prev].next[l]) = next;
+        z->pb[next].prev[l] = prev;
+        nonempty ^= (u64)(head[from] == end) << from;
     }
     pb->listed[l] = (u8)to;
     if (to != NOT_LISTED) {
-        pb->prev[l] = PB_NONE;
+        pb->prev[l] = end;
         pb->next[l] = head[to];
-        if (head[to] != PB_NONE)
-            z->pb[head[to]].prev[l] = i;
+        z->pb[head[to]].prev[l] = i;
         head[to] = i;
-        nonempty = list_nonempty(z, l, to, &bit);
-        *nonempty |= bit;
+        nonempty |= 1ULL << to;
     }
+    z->list[l].nonempty = nonempty;
 }
 
 /* To where so many frames, the largest run of which is one of `runs`, belong. */
@@ -54,32 +55,36 @@ static inline void list_settle(struct zone *z, u32 i, enum pb_list l, unsigned f
 {
     const struct pageblock *pb = &z->pb[i];
     unsigned to = NOT_LISTED;
-    if (frames) {
-        unsigned class = (unsigned)runs512_max_order(pb->runs[l]);
-        to = LIST_PLACE(fill_of(frames), MIN(class, NR_CLASSES - 1u));
-    }
+    if (frames)
+        to = place_of(frames, (unsigned)runs512_max_order(pb->runs[l]));
     if (to != pb->listed[l])
         list_move(z, i, l, to);
 }
 
 u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned order)
 {
-    /* Strict fullest-first would hand out pageblocks with one frame; those wait till the end. */
-    static const u8 fills[NR_FILLS] = {1, 2, 3, 4, 5, 6, 0, 7};
+    /*
+     * Strict fullest-first would hand out pageblocks with one frame; those come last. Of all classes
+     * that serve the first fill that is there, and of that the lowest class.
+     */
     const struct list_heads *h = &z->list[list];
-    for (unsigned f = 0; f < NR_FILLS; f++) {
-        unsigned classes = h->nonempty[fills[f]] & (~0u << order);
-        if (classes)
-            return h->head[LIST_PLACE(fills[f], (unsigned)__builtin_ctz(classes))];
-    }
-    return PB_NONE;
+    u64 can = (h->nonempty & ~WHOLE) >> LIST_PLACE(order, 0), fills = can | can >> LIST_PLACE(4, 0);
+    fills |= fills >> LIST_PLACE(2, 0);
+    fills |= fills >> LIST_PLACE(1, 0) | can >> LIST_PLACE(8, 0);
+    fills &= EACH_FILL;
+    if (!fills)
+        return h->nonempty & WHOLE ? h->head[PLACE_WHOLE] : PB_NONE;
+    unsigned fill = (unsigned)__builtin_ctzll(fills);
+    return h->head[LIST_PLACE(order, fill) + __builtin_ctzll(can >> fill & EACH_CLASS)];
 }
 
 bool pageblock_may_complete_locked(const struct zone *z, u64 frames)
 {
-    for (unsigned f = NR_FILLS - 2; f < NR_FILLS && 513 - (8u << f) <= frames; f--) {
-        unsigned classes = z->list[LIST_ANY].nonempty[f];
-        if (classes && 256u >> (31 - __builtin_clz(classes)) <= frames)
+    u64 parts = z->list[LIST_ANY].nonempty & ~WHOLE;
+    for (unsigned n = 0, most = 511; n < NR_FILLS && 512 - most <= frames; n++, most /= 2) {
+        unsigned fill = n < NR_FILLS - 1 ? NR_FILLS - 2 - n : NR_FILLS - 1;
+        u64 classes = parts >> fill & EACH_CLASS;
+        if (classes && 256u >> (63 - __builtin_clzll(classes)) / NR_FILLS <= frames)
             return true;
     }
     return false;
@@ -144,7 +149,7 @@ static void close_maps(struct pageblock *pb)
 /* ---- after a change ---- */
 
 /* The one place that writes the row of the table in mm/zone.h that a pageblock is in now. */
-static void settle_row(struct zone *z, u32 i)
+static __attribute__((noinline)) void settle_row(struct zone *z, u32 i)
 {
     struct pageblock *pb = &z->pb[i];
     unsigned bit;
@@ -197,57 +202,47 @@ static inline void note_runs(struct pageblock *pb, unsigned w, bool clean)
         runs512_note(&pb->runs[LIST_CLEAN], w, pb->free.w[w] & ~pb->dirty.w[w]);
 }
 
-void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
-                          const struct map512 *dirty, u32 since)
+/* What a change of the maps was: so many frames, and of these clean. */
+struct change {
+    u32 n, nr_clean;
+    u64 wrong; /* frames that were free already, or not free; of some word */
+};
+
+static __attribute__((noinline)) struct change
+put_words(struct pageblock *pb, const struct part512 *frames, const struct map512 *dirty)
 {
-    struct pageblock *pb = &z->pb[i];
-    struct part512 good;
-    unsigned bit, n = 0, nr_clean = 0;
-    struct gigablock *g = zone_pb_gig(z, i, &bit);
-    u64 twice = g->free.w[bit / 64] >> (bit % 64) & 1;
-    ASSERT(spin_held(&z->lock));
-    if (unlikely(pb->has_bad)) {
-        good = *frames;
-        z->retired += retire_filter_locked(z, i, &good);
-        frames = &good;
-    }
+    struct change c = {0};
     for (unsigned w = frames->from; w < frames->to; w++) {
         u64 in = frames->map.w[w], clean = in & ~dirty->w[w];
         if (!in)
             continue;
-        twice |= pb->free.w[w] & in;
+        c.wrong |= pb->free.w[w] & in;
         pb->free.w[w] |= in;
         pb->dirty.w[w] = (pb->dirty.w[w] | in) & ~clean;
         note_runs(pb, w, clean != 0);
-        n += word512_count(in);
-        nr_clean += clean ? word512_count(clean) : 0;
+        c.n += word512_count(in);
+        c.nr_clean += clean ? word512_count(clean) : 0;
     }
-    if (unlikely(twice))
-        panic("P2 one owner: double free in the pageblock at pfn 0x%llx (node %u)",
-              (unsigned long long)zone_pb_pfn(z, i), z->node);
-    if (n == 0)
-        return;
-    unsigned nr_dirt = n - nr_clean;
-    if (nr_dirt && (pb->nr_dirty == 0 || (s32)(since - g->since[bit]) < 0))
-        g->since[bit] = since;
-    struct counts was = {pb->nr_free, pb->nr_dirty};
-    pb->nr_free = (u16)(pb->nr_free + n);
-    pb->nr_dirty = (u16)(pb->nr_dirty + nr_dirt);
-    zone_count(z, n, nr_dirt);
-    pageblock_settle(z, i, was, nr_clean != 0);
+    return c;
 }
 
-void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, struct part512 *dirt)
+static __attribute__((noinline)) struct change
+get_words(struct pageblock *pb, const struct part512 *frames, struct part512 *dirt)
 {
-    struct pageblock *pb = &z->pb[i];
-    unsigned n = 0, nr_clean = 0;
-    u64 missing = 0;
-    ASSERT(spin_held(&z->lock));
-    if (unlikely(pb->nr_free == 0) && is_plain_whole(z, i))
-        open_whole(z, i);
+    struct change c = {0};
     if (dirt) {
         dirt->from = frames->from;
         dirt->to = frames->to;
+    }
+    /* All that is free, as stores and claims mostly take it: nothing has to be noted word by word. */
+    if (frames->to - frames->from == MAP512_WORDS && map512_equal(&frames->map, &pb->free)) {
+        if (dirt) {
+            dirt->map = pb->dirty;
+            map512_and(&dirt->map, &pb->free);
+        }
+        map512_zero(&pb->free);
+        pb->runs[LIST_ANY] = pb->runs[LIST_CLEAN] = RUNS512_NONE;
+        return (struct change){pb->nr_free, pb->nr_free - pb->nr_dirty, 0};
     }
     for (unsigned w = frames->from; w < frames->to; w++) {
         u64 out = frames->map.w[w], clean = out & ~pb->dirty.w[w];
@@ -255,19 +250,58 @@ void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, s
             dirt->map.w[w] = out ^ clean;
         if (!out)
             continue;
-        missing |= out & ~pb->free.w[w];
+        c.wrong |= out & ~pb->free.w[w];
         pb->free.w[w] &= ~out;
         note_runs(pb, w, clean != 0);
-        n += word512_count(out);
-        nr_clean += clean ? word512_count(clean) : 0;
+        c.n += word512_count(out);
+        c.nr_clean += clean ? word512_count(clean) : 0;
     }
-    ASSERT(!missing);
-    unsigned nr_dirt = n - nr_clean;
+    return c;
+}
+
+void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
+                          const struct map512 *dirty, u32 since)
+{
+    struct pageblock *pb = &z->pb[i];
+    struct part512 good;
+    unsigned bit;
+    struct gigablock *g = zone_pb_gig(z, i, &bit);
+    ASSERT(spin_held(&z->lock));
+    if (unlikely(pb->has_bad)) {
+        good = *frames;
+        z->retired += retire_filter_locked(z, i, &good);
+        frames = &good;
+    }
+    struct change c = put_words(pb, frames, dirty);
+    if (unlikely(c.wrong || map512_test(&g->free, bit)))
+        panic("P2 one owner: double free in the pageblock at pfn 0x%llx (node %u)",
+              (unsigned long long)zone_pb_pfn(z, i), z->node);
+    if (c.n == 0)
+        return;
+    unsigned nr_dirt = c.n - c.nr_clean;
+    if (nr_dirt && (pb->nr_dirty == 0 || (s32)(since - g->since[bit]) < 0))
+        g->since[bit] = since;
     struct counts was = {pb->nr_free, pb->nr_dirty};
-    pb->nr_free = (u16)(pb->nr_free - n);
+    pb->nr_free = (u16)(pb->nr_free + c.n);
+    pb->nr_dirty = (u16)(pb->nr_dirty + nr_dirt);
+    zone_count(z, c.n, nr_dirt);
+    pageblock_settle(z, i, was, c.nr_clean != 0);
+}
+
+void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, struct part512 *dirt)
+{
+    struct pageblock *pb = &z->pb[i];
+    ASSERT(spin_held(&z->lock));
+    if (unlikely(pb->nr_free == 0) && is_plain_whole(z, i))
+        open_whole(z, i);
+    struct change c = get_words(pb, frames, dirt);
+    ASSERT(!c.wrong);
+    unsigned nr_dirt = c.n - c.nr_clean;
+    struct counts was = {pb->nr_free, pb->nr_dirty};
+    pb->nr_free = (u16)(pb->nr_free - c.n);
     pb->nr_dirty = (u16)(pb->nr_dirty - nr_dirt);
-    zone_count(z, -(s64)n, -(s64)nr_dirt);
-    pageblock_settle(z, i, was, nr_clean != 0);
+    zone_count(z, -(s64)c.n, -(s64)nr_dirt);
+    pageblock_settle(z, i, was, c.nr_clean != 0);
 }
 
 void pageblock_empty_locked(struct zone *z, u32 i)

@@ -61,8 +61,9 @@ void pageblock_out_locked(struct zone *z, u32 i, int change);
 u32 pageblock_find_locked(const struct zone *z, enum pb_list list, unsigned order);
 
 /*
- * False: no partly free pageblock can become whole by so many frames more. Of fill f 8 << f frames
- * and more are missing up to that; with a largest run of 2^c one at least in each run of 2^(c+1).
+ * False: no partly free pageblock can become whole by so many frames more. What is
+ * missing in one of a fill is 512 less the most that it may have; and where the largest run has 2^c
+ * frames, one at least is missing in each run of 2^(c+1).
  */
 bool pageblock_may_complete_locked(const struct zone *z, u64 frames);
 

@@ -18,7 +18,6 @@
  */
 #define BEHIND_MAX    512
 #define BEHIND_GROUPS 32
-#define BACK_MAX      512 /* frames may come back to a take store until it is counted again */
 
 enum store_kind {
     STORE_ANY,
@@ -26,22 +25,18 @@ enum store_kind {
     NR_STORES,
 };
 
-/*
- * Two lines and more: whose frames they are, which other CPUs look at when somebody frees into
- * that pageblock, and what its owner writes at every pop.
- */
+/* What others look at when somebody frees into its pageblock, or wants a whole one; then the frames. */
 struct store {
     struct zone *zone; /* NULL: given up. Changes under that zone's lock only */
     u32 pb;
     u32 since;
+    u64 block;  /* pfn / 512 of what may come back here, else ~0 */
+    u32 back;   /* frames that came back and are not of `filled` */
+    u16 filled; /* (Z) frames that it was given */
     bool clean;
-    u16 filled;                           /* (Z) frames that it was given */
-    u64 *at __attribute__((aligned(64))); /* the word of `frames` that pops come from; those below
-                                             are empty */
-    pfn_t first;                          /* the frame of its lowest bit */
-    u64 block;                            /* pfn / 512 of what may come back here, else ~0 */
-    u32 back;                             /* frames that came back since `filled` was counted */
-    struct map512 frames;                 /* what is left */
+    u8 words; /* those with frames in them, and maybe the one that pops come from, the lowest */
+    struct map512 frames __attribute__((aligned(64))); /* what is left */
+    struct map512 counted; /* `filled` and `back` have counted these: they may come back again */
 };
 
 /* Frames of one pageblock that were freed one after the other. */
@@ -52,39 +47,56 @@ struct behind_group {
 };
 
 struct behind {
-    unsigned nr; /* frames */
+    unsigned nr; /* frames, with those that may come into the word at hand */
     u32 since;   /* ms: the oldest push */
-    u64 word;    /* pfn / 64 of the last frame, if that word is in one zone; else ~0 */
-    u64 *at;     /* that word in the last group */
     unsigned nr_groups;
     struct behind_group group[BEHIND_GROUPS];
 };
 
-/* Of whoever is in, its owner or a sweeper: mm/store.c tells how they keep apart. */
+/*
+ * The word that pushes go to by the short way: where the last one went, in the store or the buffer.
+ * Which of its bits may be set is decided beforehand, and they are counted as if they were: so the
+ * short way counts nothing.
+ */
+struct push_hand {
+    u64 word; /* pfn / 64; ~0: none */
+    u64 *at;
+    u64 may;
+};
+
+/*
+ * Of whoever is in, its owner or a sweeper: mm/store.c tells how they keep apart. What the short
+ * ways need comes first; the size is a power of two, for they look it up by the CPU's number.
+ */
 struct cpu_stores {
-    u32 inside;    /* (a) by the owner */
-    u32 wanted;    /* (a) by a sweeper, under sweep_lock */
-    unsigned home; /* (c) the node whose memory the take stores hold */
-    unsigned own; /* (c) home, if it is this CPU's own node, else none: who asks for it is served */
+    u32 inside; /* (a) by the owner */
+    u32 serves; /* (a) by a sweeper: SERVES_NOBODY while it wants the stores; else `own` */
+    /* The word that pops come from by the short way: in the store, or one that is empty. */
+    u64 *pop_at[NR_STORES];
+    pfn_t pop_first[NR_STORES]; /* the frame of its lowest bit */
+    struct push_hand push;
+    bool behind_at_hand; /* push.at is in the buffer */
+    unsigned home;       /* (c) the node whose memory the take stores hold */
+    unsigned own; /* (c) home, if it is this CPU's own node, else SERVES_NO_NODE: the slow way */
     struct store store[NR_STORES];
     struct behind behind;
-} __attribute__((aligned(64)));
+} __attribute__((aligned(4096)));
+#define SERVES_NO_NODE (~0u - 1)
+#define SERVES_NOBODY  (~0u)
 extern struct cpu_stores mm_stores[MAX_CPUS];
 
 /* ---- the short ways: inline, for a call costs as much as what they do ---- */
 
 /*
- * True: this CPU is in its stores, until store_leave(). False: a sweeper wants them, and it gets
- * in only by the sweeper's lock. Preemption off; no lock is taken while in.
+ * Says that this CPU is in its stores, and tells whom they serve. SERVES_NOBODY: a sweeper wants
+ * them, and this CPU has to leave, and gets in only by the sweeper's lock. Preemption off; no lock is
+ * taken while in.
  */
-static inline bool store_enter(struct cpu_stores *cs)
+static inline u32 store_enter(struct cpu_stores *cs)
 {
     store_relaxed(&cs->inside, 1);
-    compiler_barrier(); /* the CPU's half of the order is the sweeper's business */
-    if (likely(!load_acquire(&cs->wanted))) /* acquire: what a sweeper left is seen */
-        return true;
-    store_release(&cs->inside, 0);
-    return false;
+    compiler_barrier();               /* the CPU's half of the order is the sweeper's business */
+    return load_acquire(&cs->serves); /* acquire: what a sweeper left is seen */
 }
 
 static inline void store_leave(struct cpu_stores *cs)
@@ -92,76 +104,52 @@ static inline void store_leave(struct cpu_stores *cs)
     store_release(&cs->inside, 0); /* pairs with the sweeper's acquire */
 }
 
-/* The lowest frame of the word at hand, which is not empty. In. */
-static inline pfn_t store_pop_bit(struct store *s, bool *dirty)
+/* A sweeper wants these, or is in. Under its lock it stays so. */
+static inline bool store_is_stopped(const struct cpu_stores *cs)
 {
-    u64 w = *s->at;
-    store_relaxed(s->at, w & (w - 1)); /* read by store_holds_locked() */
-    *dirty = !s->clean;
-    return s->first + (unsigned)__builtin_ctzll(w);
+    return load_relaxed(&cs->serves) == SERVES_NOBODY;
 }
 
 /*
- * A frame of `node`, if that is this CPU's own, from its store. PFN_NONE: ask store_pop_slowly(), for
- * its word at hand is empty or a sweeper is there. *dirty tells what the frame holds. Preemption off.
+ * A frame of `node`, if that is this CPU's own, from its store; out of STORE_CLEAN only a clean one.
+ * False: ask store_pop_slowly(), for its word at hand is empty or a sweeper is there. Preemption off.
  */
-static inline pfn_t store_pop(enum store_kind kind, unsigned node, bool *dirty)
+static inline bool store_pop(enum store_kind kind, unsigned node, pfn_t *pfn)
 {
     struct cpu_stores *cs = &mm_stores[cpu_id()];
-    struct store *s = &cs->store[kind];
-    pfn_t pfn = PFN_NONE;
-    if (unlikely(cs->own != node))
-        return PFN_NONE;
-    if (likely(store_enter(cs))) {
-        if (likely(*s->at))
-            pfn = store_pop_bit(s, dirty);
-        store_leave(cs);
+    if (likely(store_enter(cs) == node)) {
+        u64 *at = cs->pop_at[kind], w = *at;
+        if (likely(w)) {
+            store_relaxed(at, w & (w - 1)); /* read by store_holds_locked() */
+            *pfn = cs->pop_first[kind] + (u64)__builtin_ctzll(w);
+            store_leave(cs);
+            return true;
+        }
     }
-    return pfn;
+    store_leave(cs);
+    return false;
 }
-/* A frame of `node` from all words, and whoever is there; PFN_NONE: this CPU has none. */
+/* A frame of `node` from all words, and whoever is there; PFN_NONE: this CPU has none. *dirty tells
+   what it holds. */
 pfn_t store_pop_slowly(enum store_kind kind, unsigned node, bool *dirty);
 
-/* Back into the take store of its pageblock. False: it is there already, or count first. In. */
-static inline bool store_put_back(struct store *s, pfn_t pfn)
-{
-    u64 *word = &s->frames.w[pfn / 64 % MAP512_WORDS], bit = 1ULL << (pfn % 64);
-    if (unlikely(*word & bit || s->back == BACK_MAX))
-        return false;
-    if (word < s->at) {
-        s->at = word;
-        s->first = ALIGN_DOWN(pfn, 64);
-    }
-    store_relaxed(word, *word | bit);     /* read by store_holds_locked() */
-    store_release(&s->back, s->back + 1); /* read by store_frames_freed() */
-    return true;
-}
-
-/* To where the last frame went, in the write-behind buffer. False: that is another word. In. */
-static inline bool store_put_behind(struct behind *b, pfn_t pfn)
-{
-    u64 bit = 1ULL << (pfn % 64);
-    if (unlikely(pfn / 64 != b->word || b->nr == BEHIND_MAX || *b->at & bit))
-        return false;
-    *b->at |= bit;
-    store_release(&b->nr, b->nr + 1);
-    return true;
-}
-
 /*
- * Puts a freed, dirty frame into this CPU's stores. False: this is for store_push_slowly().
+ * Puts a freed, dirty frame to where the last one went. False: this is for store_push_slowly().
  * Preemption off.
  */
 static inline bool store_push(pfn_t pfn)
 {
     struct cpu_stores *cs = &mm_stores[cpu_id()];
-    struct store *s = &cs->store[STORE_ANY];
-    bool done = false;
-    if (likely(store_enter(cs))) {
-        done = pfn / 512 == s->block ? store_put_back(s, pfn) : store_put_behind(&cs->behind, pfn);
-        store_leave(cs);
+    if (likely(store_enter(cs) != SERVES_NOBODY && pfn / 64 == cs->push.word)) {
+        u64 *at = cs->push.at, w = *at;
+        if (likely((cs->push.may & ~w) >> (pfn % 64) & 1)) {
+            store_relaxed(at, w | 1ULL << (pfn % 64)); /* read by store_holds_locked() */
+            store_leave(cs);
+            return true;
+        }
     }
-    return done;
+    store_leave(cs);
+    return false;
 }
 /* The same for any frame of z, if need be after giving the buffer back. */
 void store_push_slowly(struct zone *z, pfn_t pfn);

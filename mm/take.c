@@ -283,14 +283,6 @@ static void taken_from_store(struct taken *t, pfn_t pfn, bool dirty)
         t->dirt.map.to = t->dirt.map.from;
 }
 
-static __attribute__((noinline)) pfn_t clear_stored(pfn_t pfn, u64 *cleared)
-{
-    struct taken t;
-    taken_from_store(&t, pfn, true);
-    *cleared += clear_taken(&t);
-    return pfn;
-}
-
 /* Out of this CPU's store, filled again if it is empty. */
 static bool take_from_store(const struct take_request *r, struct taken *out)
 {
@@ -307,29 +299,24 @@ static bool take_from_store(const struct take_request *r, struct taken *out)
     return true;
 }
 
-static bool take(const struct take_request *r, struct taken *out)
-{
-    return (r->order == 0 && take_from_store(r, out)) || take_by_preference(r, out) ||
-           take_decide(r, out);
-}
-
-static struct take_request request_of(unsigned order, enum take_flags flags, unsigned node)
+static bool take(unsigned order, enum take_flags flags, unsigned node, struct taken *out)
 {
     bool this_node = flags & TAKE_THIS_NODE;
-    return (struct take_request){.order = order,
-                                 .clean = flags & TAKE_CLEAN,
-                                 .this_node = this_node,
-                                 .node = this_node ? node : mm_home_node(node)};
+    struct take_request r = {.order = order,
+                             .clean = flags & TAKE_CLEAN,
+                             .this_node = this_node,
+                             .node = this_node ? node : mm_home_node(node)};
+    return (order == 0 && take_from_store(&r, out)) || take_by_preference(&r, out) ||
+           take_decide(&r, out);
 }
 
 static __attribute__((noinline)) pfn_t take_the_long_way(unsigned order, enum take_flags flags,
                                                          unsigned node, u64 *cleared)
 {
-    struct take_request r = request_of(order, flags, node);
     struct taken t;
-    if (!take(&r, &t))
+    if (!take(order, flags, node, &t))
         return PFN_NONE;
-    if (r.clean)
+    if (flags & TAKE_CLEAN)
         *cleared += clear_taken(&t);
     return t.pfn;
 }
@@ -342,12 +329,12 @@ static __attribute__((noinline)) pfn_t take_the_long_way(unsigned order, enum ta
 pfn_t limpid_take(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
 {
     if (order == 0) {
-        bool clean = flags & TAKE_CLEAN, dirty;
+        pfn_t pfn;
         preempt_disable();
-        pfn_t pfn = store_pop(clean ? STORE_CLEAN : STORE_ANY, node, &dirty);
+        bool done = store_pop(flags & TAKE_CLEAN ? STORE_CLEAN : STORE_ANY, node, &pfn);
         preempt_enable();
-        if (likely(pfn != PFN_NONE))
-            return clean && dirty ? clear_stored(pfn, cleared) : pfn;
+        if (likely(done))
+            return pfn;
     }
     if (order > ORDER_MAX || node >= nr_nodes)
         return PFN_NONE;
@@ -360,8 +347,7 @@ pfn_t limpid_take_dirty(unsigned order, enum take_flags flags, unsigned node, st
     map512_zero(dirt);
     if (order > ORDER_PAGEBLOCK || node >= nr_nodes)
         return PFN_NONE;
-    struct take_request r = request_of(order, flags | TAKE_CLEAN, node);
-    if (!take(&r, &t))
+    if (!take(order, flags | TAKE_CLEAN, node, &t))
         return PFN_NONE;
     *dirt = part512_map(&t.dirt.map);
     return t.pfn;

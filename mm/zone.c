@@ -149,7 +149,8 @@ static pfn_t place_metadata(const struct mm_config *cfg, struct zone *z, unsigne
     z->nr_gigs = (unsigned)(gib_of(z->end - 1) - z->first_gib + 1);
     z->first_pb = z->start >> ORDER_PAGEBLOCK;
     z->nr_pbs = (u32)(((z->end - 1) >> ORDER_PAGEBLOCK) - z->first_pb + 1);
-    u64 gigs = z->nr_gigs * sizeof(struct gigablock), pbs = z->nr_pbs * sizeof(struct pageblock);
+    u64 gigs = z->nr_gigs * sizeof(struct gigablock);
+    u64 pbs = (z->nr_pbs + 1) * sizeof(struct pageblock); /* and LIST_END() */
     u64 frames = (gigs + pbs + FRAME_SIZE - 1) / FRAME_SIZE;
     if (frames >= best.end - best.start)
         return 0;
@@ -165,7 +166,7 @@ static pfn_t place_metadata(const struct mm_config *cfg, struct zone *z, unsigne
     }
     for (unsigned l = 0; l < NR_LISTS; l++)
         for (unsigned place = 0; place < NR_PLACES; place++)
-            z->list[l].head[place] = PB_NONE;
+            z->list[l].head[place] = LIST_END(z);
     for (unsigned g = 0; g < z->nr_gigs; g++) {
         z->gig[g].runs = RUNS512_NONE;
         z->gig[g].limit_clean = -1;

@@ -50,11 +50,15 @@ enum pb_list {
     LIST_CLEAN, /* by clean free frames */
     NR_LISTS,
 };
-#define NR_FILLS   8 /* fill 0: 1-7 frames, 1: 8-15, 2: 16-31, ... 6: 256-511, 7: 512 */
-#define NR_CLASSES 9 /* the largest run has order 0 .. 8; a whole mixed pageblock counts as 8 */
-/* One list for each fill and class. A number of four bits each, so that neither needs a division. */
-#define LIST_PLACE(fill, class) ((fill) << 4 | (class))
-#define NR_PLACES               LIST_PLACE(NR_FILLS, 0u)
+#define NR_FILLS   7 /* fill 0: 8-15 frames, 1: 16-31, ... 5: 256-511; 6: fewer than 8 */
+#define NR_CLASSES 9 /* the largest run has order 0 .. 8 */
+/*
+ * One list for each class and fill, in this order, and the last for whole ones: as many as a word has
+ * bits, so that one tells which are not empty.
+ */
+#define LIST_PLACE(class, fill) ((class) * NR_FILLS + (fill))
+#define PLACE_WHOLE             LIST_PLACE(NR_CLASSES, 0)
+#define NR_PLACES               64
 #define NOT_LISTED              0xff
 
 struct pageblock {
@@ -62,7 +66,7 @@ struct pageblock {
     struct map512 dirty; /* (Z) of the free ones; other bits mean nothing. While a mixed block is
                             being cleared by the taker that owns it: that taker's */
     struct runs512 runs[NR_LISTS];      /* (Z) of `free`, and of the clean ones of it */
-    u32 next[NR_LISTS], prev[NR_LISTS]; /* (Z) indices of pageblocks, PB_NONE at the ends */
+    u32 next[NR_LISTS], prev[NR_LISTS]; /* (Z) indices of pageblocks, LIST_END() at the ends */
     u8 listed[NR_LISTS];                /* (Z) LIST_PLACE(), or NOT_LISTED */
     u16 nr_free, nr_dirty;              /* (Z) bits in free, and in free & dirty */
     u16 out : 15;                       /* (Z) claims and stores that hold frames of it */
@@ -84,8 +88,8 @@ struct gigablock {
 };
 
 struct list_heads {
-    u32 head[NR_PLACES];    /* (Z) */
-    u16 nonempty[NR_FILLS]; /* (Z) bit c: the list of class c is not empty */
+    u64 nonempty;        /* (Z) a bit for each list */
+    u32 head[NR_PLACES]; /* (Z) */
 };
 
 /*
@@ -101,7 +105,7 @@ struct zone {
     u32 nr_pbs;            /* (c) */
     u64 first_pb;          /* (c) pfn / 512 of pb[0] */
     struct gigablock *gig; /* (c) array of nr_gigs */
-    struct pageblock *pb;  /* (c) array of nr_pbs */
+    struct pageblock *pb;  /* (c) array of nr_pbs, and one more: LIST_END() */
     u64 total;             /* (c) frames managed */
     u64 metadata_bytes;    /* (c) */
 
@@ -142,6 +146,9 @@ struct zone {
 
 extern struct zone mm_zones[MAX_ZONES]; /* (c) in order of address; index is the lock order */
 extern unsigned mm_zone_count;          /* (c) */
+
+/* What the ends of lists name: a record that is written as any other's, and means nothing. */
+#define LIST_END(z) ((z)->nr_pbs)
 
 /* The zone of a frame, or NULL. Any context. */
 struct zone *zone_of(pfn_t pfn);
@@ -209,8 +216,8 @@ static inline void zone_fetch(const struct zone *z, u32 i)
     prefetch_write(&z->lock);
     prefetch_write(&z->outside);
     for (unsigned l = 0; l < NR_LISTS; l++) {
-        prefetch_write(&z->list[l].nonempty[NR_FILLS - 1]);
-        prefetch_write(&z->list[l].head[LIST_PLACE(NR_FILLS - 1, NR_CLASSES - 1)]);
+        prefetch_write(&z->list[l].nonempty);
+        prefetch_write(&z->list[l].head[PLACE_WHOLE]);
     }
     for (unsigned n = 0; n < sizeof(*pb); n += 64)
         prefetch_write((const char *)pb + n);

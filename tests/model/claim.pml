@@ -72,7 +72,7 @@ byte store[TAKERS];     /* one take store a CPU */
 bit store_clean[TAKERS];
 bit store_named[TAKERS]; /* store.zone is not NULL: also of an empty one, till its next refill */
 byte behind[TAKERS];    /* the write-behind buffer */
-byte stop[TAKERS]; /* cpu_stores.wanted; 2: its owner is known to be out */
+byte stop[TAKERS]; /* cpu_stores.serves == SERVES_NOBODY; 2: its owner is known to be out */
 
 /* What is the case, whatever the maps say. */
 byte own[TAKERS];       /* allocated to this taker */

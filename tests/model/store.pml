@@ -8,7 +8,7 @@
  */
 #define ROUNDS 2
 
-bit inside, wanted; /* memory */
+bit inside, wanted; /* memory; wanted: cpu_stores.serves == SERVES_NOBODY */
 bit sweep_lock;
 chan buffer = [2] of { bit }; /* the owner's stores of `inside` on their way to memory */
 bit owner_in, sweeper_in;     /* ghosts */
@@ -38,7 +38,7 @@ inline pop()
     assert(!sweeper_in);
     if
     :: stored > 0 -> stored--; popped++; printf("@B0 mm/store.h:store_pop | pops\n")
-    :: popped > 0 -> popped--; stored++; printf("@B0 mm/store.h:store_put_back | puts back what it popped\n")
+    :: popped > 0 -> popped--; stored++; printf("@B0 mm/store.h:store_push | puts back what it popped\n")
     :: else
     fi;
     assert(!sweeper_in);

@@ -1,7 +1,7 @@
 /*
  * The allocators that run against each other, and the loops of which samples are made. A loop is
- * written once and compiled for each, with direct calls: an indirect one would cost each the
- * same and hide part of the difference.
+ * written once and compiled for each, with direct calls: an indirect one, as mm_take() makes it to
+ * whichever backend the boot has chosen, would cost each the same and hide part of the difference.
  */
 #ifndef TESTS_HOST_BENCH_SIDES_H
 #define TESTS_HOST_BENCH_SIDES_H
@@ -9,12 +9,14 @@
 #include "bench.h"
 #include "mm/classic/classic.h"
 #include "mm/classic/classic_pcp.h"
+#include "mm/limpid.h"
 
 enum which { LIMPID, CLASSIC, PCP, NR_SIDES };
 
 static inline __attribute__((always_inline)) pfn_t side_take(enum which w, unsigned order)
 {
-    return w == LIMPID    ? mm_take(order, TAKE_ANY, 0)
+    u64 cleared = 0;
+    return w == LIMPID    ? limpid_take(order, TAKE_ANY, 0, &cleared)
            : w == CLASSIC ? classic_take(order)
                           : classic_pcp_take(order);
 }
@@ -22,7 +24,7 @@ static inline __attribute__((always_inline)) pfn_t side_take(enum which w, unsig
 static inline __attribute__((always_inline)) void side_free(enum which w, pfn_t pfn, unsigned order)
 {
     if (w == LIMPID)
-        mm_free(pfn, order);
+        limpid_free(pfn, order);
     else if (w == CLASSIC)
         classic_free(pfn, order);
     else

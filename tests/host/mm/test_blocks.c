@@ -236,6 +236,24 @@ static void case_a_freed_frame_comes_back_home(void)
     CHECK_EQ(mm_check(false, say), 0);
 }
 
+/* Pops have gone on to the next word of the store when a frame of the word before is freed. */
+static void case_a_frame_freed_behind_the_pops_comes_next(void)
+{
+    struct port_machine m = one_node(1, 16, 64);
+    CHECK_EQ(port_boot(&m), 0);
+    pfn_t first = mm_take(0, TAKE_ANY, 0), pfn = first;
+    mm_free(first, 0); /* from now on the word is at hand for pushes */
+    for (unsigned n = 0; n < 65; n++)
+        pfn = mm_take(0, TAKE_ANY, 0);
+    CHECK_EQ(pfn, first + 64);
+    mm_free(first + 7, 0);
+    mm_free(first + 3, 0);
+    CHECK_EQ(mm_take(0, TAKE_ANY, 0), first + 3);
+    CHECK_EQ(mm_take(0, TAKE_ANY, 0), first + 7);
+    CHECK_EQ(mm_take(0, TAKE_ANY, 0), first + 65);
+    CHECK_EQ(mm_check(false, say), 0);
+}
+
 static void case_this_node_means_this_node(void)
 {
     struct port_machine m = two_nodes(2, 16);
@@ -419,6 +437,7 @@ int main(int argc, char **argv)
     RUN(case_stored_frames_make_a_whole);
     RUN(case_what_came_back_makes_a_whole);
     RUN(case_a_freed_frame_comes_back_home);
+    RUN(case_a_frame_freed_behind_the_pops_comes_next);
     RUN(case_this_node_means_this_node);
     RUN(case_who_does_not_care_leaves_the_clean);
     RUN(case_odd_ranges);
