@@ -106,8 +106,10 @@ unsigned store_least_missing_locked(const struct zone *z)
     ASSERT(spin_held(&z->lock));
     for (unsigned n = 0; n < nr_cpus * NR_STORES; n++) {
         const struct store *s = &mm_stores[n / NR_STORES].store[n % NR_STORES];
-        if (load_relaxed(&s->zone) == z)
-            least = MIN(least, missing_with_stores(z, s));
+        if (load_relaxed(&s->zone) != z)
+            continue;
+        unsigned missing = missing_with_stores(z, s);
+        least = MIN(least, missing);
     }
     return least;
 }
