@@ -18,6 +18,7 @@
 #include "mm/info.h"
 #include "mm/policy.h"
 #include "mm/retire.h"
+#include "mm/wait.h"
 
 static struct claim claims[MAX_CPUS];
 static u32 cursor[MAX_CPUS]; /* (o) where this CPU looks next; spreads the CPUs of a node */
@@ -74,13 +75,21 @@ bool claim_take_aged_locked(struct zone *z, u32 i)
     return true;
 }
 
-void claim_return_locked(struct zone *z, const struct map512 *cleared)
+bool claim_return_locked(struct zone *z, const struct map512 *cleared)
 {
     unsigned cpu = cpu_id();
     struct claim *c = &claims[cpu];
     ASSERT(spin_held(&z->lock));
     ASSERT(c->zone == z);
-    struct map512 dirt = c->mask;
+    if (c->marked)
+        z->max_clears_waited = MAX(z->max_clears_waited, (u64)(c->begun - c->mark));
+    unsigned handed = wait_hand_over_locked(z, c, cleared);
+    struct map512 back = c->mask;
+    if (handed != MAP512_NONE) {
+        map512_clear(&back, handed);
+        z->outside++;
+    }
+    struct map512 dirt = back;
     map512_andnot(&dirt, cleared);
     unsigned n = map512_count(cleared);
 
@@ -88,11 +97,9 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
     z->nr_claims--;
     store_relaxed(&c->zone, NULL);
     pageblock_out_locked(z, c->pb, -1);
-    struct part512 frames = part512_of(&c->mask);
+    struct part512 frames = part512_of(&back);
     pageblock_put_locked(z, c->pb, &frames, &dirt, c->since);
 
-    if (c->marked)
-        z->max_clears_waited = MAX(z->max_clears_waited, (u64)(c->begun - c->mark));
     z->oldest_scrubbed_ms = MAX(z->oldest_scrubbed_ms, now_ms() - c->since);
     if (!c->aged)
         policy_claim_end(z->node, n);
@@ -105,6 +112,7 @@ void claim_return_locked(struct zone *z, const struct map512 *cleared)
         z->scrubbed_idle_remote += n;
     /* Release: a waiter that sees the new count and then takes the lock finds the frames. */
     store_release(&z->returns, z->returns + 1);
+    return handed != MAP512_NONE;
 }
 
 bool claim_holds_locked(const struct zone *z, u32 i, const struct part512 *frames, unsigned *out)

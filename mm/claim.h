@@ -30,8 +30,11 @@ struct claim {
 bool claim_take_locked(struct zone *z);
 /* The same for pageblock i, which holds dirt past the age bound: only the gate can refuse it. */
 bool claim_take_aged_locked(struct zone *z, u32 i);
-/* Gives this CPU's claim back; of its frames those in `cleared` are clean now. Zone lock. */
-void claim_return_locked(struct zone *z, const struct map512 *cleared);
+/*
+ * Gives this CPU's claim back; of its frames those in `cleared` are clean now. True: a taker has got
+ * one of them and waits no longer, so after the unlock the caller rings (rule 13). Zone lock.
+ */
+bool claim_return_locked(struct zone *z, const struct map512 *cleared);
 /* This CPU's slot. */
 struct claim *claim_own(void);
 

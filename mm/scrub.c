@@ -123,8 +123,10 @@ void scrub_claimed(struct zone *z)
     struct map512 cleared = clear_claimed(z, claim_own());
     u64 ended = time_ns();
     spin_lock(&z->lock);
-    claim_return_locked(z, &cleared);
+    bool handed = claim_return_locked(z, &cleared);
     spin_unlock(&z->lock);
+    if (handed)
+        bell_ring(z);
     scrub_note_time(ended - begun, claim_own()->begun); /* now nobody waits for us */
 }
 

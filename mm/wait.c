@@ -15,10 +15,26 @@
  *
  * The count stays up from raise to the hold in which the taker has taken or failed (rule 4).
  * The lock is FIFO and the spin is outside of it (rule 12), so B's return comes through.
+ *
+ * Who waits for one frame need not come for it: the return hands it over, in B's hold.
+ *
+ *     A: taker                               B: idle scrub
+ *     lock all; nothing; waiters++;
+ *     asker = A; unlock all
+ *     spins, on its own hand too             sees waiters; sfence; lock
+ *                                            a frame of the claim: hand = it, by a locked
+ *                                            instruction, for B2 of another zone may have one, too
+ *     has it                                 asker = none; waiters--; the rest back; unlock; rings
+ *
+ * A has taken in B's hold, which is where the count goes down: rule 4 holds. The counts of other
+ * zones A takes down itself.
  */
+#include "mm/wait.h"
 #include "mm/claim.h"
 #include "mm/store.h"
 #include "mm/take.h"
+
+struct wait_hand wait_hands[MAX_CPUS];
 
 static bool allowed(const struct take_request *r, const struct zone *z)
 {
@@ -111,8 +127,13 @@ static u64 returns_seen(const struct take_request *r)
 
 static void gate_raise_locked(const struct take_request *r)
 {
+    store_relaxed(&wait_hands[cpu_id()].pfn, PFN_NONE);
     for_each_allowed(z, r)
     {
+        if (r->order == 0 && z->asker == 0) {
+            store_relaxed(&z->asker, cpu_id() + 1);
+            z->asks_clean = r->clean;
+        }
         store_relaxed(&z->waiters, z->waiters + 1);
         z->waits++;
     }
@@ -121,34 +142,82 @@ static void gate_raise_locked(const struct take_request *r)
     for_each_allowed(z, r) claim_mark_locked(z);
 }
 
-static void gate_drop_locked(const struct take_request *r)
+/* The share of `cpu` in the gate of z. */
+static void gate_drop_locked(struct zone *z, unsigned cpu)
 {
-    for_each_allowed(z, r)
-    {
-        store_relaxed(&z->waiters, z->waiters - 1);
-        if (z->waiters == 0)
-            claim_unmark_locked(z);
-    }
+    if (z->asker == cpu + 1)
+        store_relaxed(&z->asker, 0);
+    store_relaxed(&z->waiters, z->waiters - 1);
+    if (z->waiters == 0)
+        claim_unmark_locked(z);
 }
 
-/* Preemption off from raise to drop (rule 11): nobody may wait behind a gate that sleeps. */
+unsigned wait_hand_over_locked(struct zone *z, const struct claim *c, const struct map512 *cleared)
+{
+    struct map512 some = c->mask;
+    ASSERT(spin_held(&z->lock));
+    if (likely(z->asker == 0) || z->pb[c->pb].has_bad)
+        return MAP512_NONE; /* which are bad is for the maps' door to find out */
+    /* Who does not care leaves the clean for those who do. */
+    if (z->asks_clean)
+        some = *cleared;
+    else if (!map512_within(&some, cleared))
+        map512_andnot(&some, cleared);
+    unsigned cpu = z->asker - 1, bit = map512_next(&some, 0);
+    if (bit == MAP512_NONE || !cas(&wait_hands[cpu].pfn, PFN_NONE, zone_pb_pfn(z, c->pb) + bit))
+        return MAP512_NONE;
+    gate_drop_locked(z, cpu);
+    return bit;
+}
+
+/* True if this CPU's taker has been handed its frame. */
+static bool handed_over(struct taken *out)
+{
+    pfn_t pfn = load_acquire(&wait_hands[cpu_id()].pfn); /* acquire: it is zero, if it is to be */
+    if (pfn == PFN_NONE)
+        return false;
+    out->zone = zone_of(pfn);
+    out->pfn = pfn;
+    out->order = 0;
+    out->dirt.map.from = out->dirt.map.to = 0;
+    return true;
+}
+
+/*
+ * Until the taker has taken, been handed its frame, or failed. Locked before, not after. Preemption
+ * off from raise to drop (rule 11): nobody may wait behind a gate that sleeps.
+ */
 static bool wait_and_take(const struct take_request *r, struct taken *out, bool *swept)
 {
-    bool got = false;
+    bool got, handed;
     for (;;) {
         u64 seen = returns_seen(r); /* under the locks: a later return makes it differ */
         unlock_allowed(r);
-        while (returns_seen(r) == seen)
+        while (!(handed = handed_over(out)) && returns_seen(r) == seen)
             cpu_relax();
+        if (handed)
+            break;
         for_each_allowed(z, r) zone_fetch(z, load_relaxed(&z->marked_pb));
         lock_allowed(r);
+        if ((handed = handed_over(out))) { /* until just now */
+            unlock_allowed(r);
+            break;
+        }
         /* What came back first; stores only if that does not do, for to sweep them takes longer. */
         got = take_from_maps_locked(r, out) || take_locked(r, out, swept);
         if (got || !claims_would_serve(r))
             break;
     }
-    gate_drop_locked(r);
-    return got;
+    for_each_allowed(z, r)
+    {
+        if (handed && z == out->zone)
+            continue; /* there it was done in the hold that handed it over */
+        if (handed)
+            spin_lock(&z->lock);
+        gate_drop_locked(z, cpu_id());
+        spin_unlock(&z->lock);
+    }
+    return handed || got;
 }
 
 bool take_decide(const struct take_request *r, struct taken *out)
@@ -161,8 +230,9 @@ bool take_decide(const struct take_request *r, struct taken *out)
     if (waited) {
         gate_raise_locked(r);
         got = wait_and_take(r, out, &swept);
+    } else {
+        unlock_allowed(r);
     }
-    unlock_allowed(r);
     /* A sweep has put stored dirt into the maps, or scrubbers may have gone to sleep before the
        gate (rule 13). */
     if (swept || waited)

@@ -128,7 +128,9 @@ struct zone {
      * dropped under the lock; a scrubber reads it without, after every frame. (Z)(a)
      */
     u32 waiters __attribute__((aligned(64)));
-    u32 marked_pb; /* (a) a pageblock that is claimed while they wait: a hint what to fetch */
+    u32 marked_pb;   /* (a) a pageblock that is claimed while they wait: a hint what to fetch */
+    u32 asker;       /* (Z) one of them that waits for a frame: its CPU, and one more; 0: none */
+    bool asks_clean; /* (Z) and it is to be clean */
     /* (Z)(a) counts claim returns; a waiter spins on it outside the lock */
     u64 returns __attribute__((aligned(64)));
 

@@ -53,6 +53,7 @@ byte nr_dirty;          /* (Z); read without the lock */
 byte waiters;           /* (Z)(a) */
 byte claims;            /* claims that are out */
 bit returned;           /* `returns` is not what A1 has seen */
+bit handed;             /* wait_hands: A1 has its frame */
 byte state[CPUS];
 bit need_resched[CPUS];
 bit kick[CPUS];         /* pending */
@@ -64,6 +65,7 @@ bit waiting[CPUS];      /* for whoever held the lock when this CPU looked */
 /* Store buffers. */
 byte buffered_dirt;     /* A0: dirt, then its unlock */
 bit buffered_drop;      /* A1: waiters, then its unlock */
+bit buffered_hand;      /* who has handed over: waiters, then its unlock */
 byte buffered_state[CPUS]; /* 0 or the state + 1 */
 
 #if RATE
@@ -186,7 +188,7 @@ inline ring(me, by, n)
 proctype idle(byte c)
 {
     byte left, r, sleeper = NOBODY;
-    bit yes, awake, in_debt;
+    bit yes, awake, in_debt, hands;
 
 loop:
     if
@@ -257,8 +259,16 @@ end_thread:     false
         :: left && (waiters || need_resched[c]) -> break
         :: !left -> break
         od;
-        atomic { d_step {
+        atomic {
             !locked ->
+            if
+            :: waiters -> hands = 1     /* who waits wants one frame */
+            :: skip
+            fi;
+            d_step {
+            handed = hands;
+            locked = hands;
+            buffered_hand = hands;
             nr_dirty = nr_dirty + left;
             printf("@B%d mm/claim.c:claim_return_locked | lock; returns, %d still dirty; unlock\n", c, left);
             claims--;
@@ -266,6 +276,18 @@ end_thread:     false
             returned = 1;
             debt = RATE
         } }
+        if
+        :: hands ->
+            printf("@B%d mm/wait.c:wait_hand_over_locked | has handed a frame over; the open gate and the unlock: in the store buffer\n", c);
+            hands = 0;
+#ifndef DROP_RULE_13
+            if
+            :: nr_dirty == 0
+            :: else -> ring(c, 'B', c)
+            fi
+#endif
+        :: else
+        fi;
 #ifndef DROP_HELPER_RINGS
         /* whoever is at home now may have looked while this claim was out */
         if
@@ -426,19 +448,25 @@ proctype taking()
            }
         :: break
         fi;
-        returned;
-        d_step {
-            !locked ->
+        returned || handed;
+        if
+        :: d_step {
+            handed ->
+            handed = 0;
+            printf("@A1 mm/wait.c:handed_over | has its frame\n") }
+            /* It rings, too, but perhaps before the gate is open: that is no help. */
+        :: d_step {
+            !handed && !locked ->
             locked = 1;
             buffered_drop = 1;
-            printf("@A1 mm/wait.c:gate_drop_locked | lock; takes; opens the gate; unlock: in the store buffer\n")
-        }
+            printf("@A1 mm/wait.c:gate_drop_locked | lock; takes; opens the gate; unlock: in the store buffer\n") }
 #ifndef DROP_RULE_13
-        if
-        :: nr_dirty == 0
-        :: else -> ring(NOBODY, 'A', 1)
-        fi
+            if
+            :: nr_dirty == 0
+            :: else -> ring(NOBODY, 'A', 1)
+            fi
 #endif
+        fi
     :: else -> break
     od
 }
@@ -483,6 +511,12 @@ end:
         buffered_drop = 0;
         unlocked();
         printf("@A1 mm/wait.c:gate_drop_locked | (the open gate and the unlock are visible)\n") }
+    :: d_step {
+        buffered_hand ->
+        waiters--;
+        buffered_hand = 0;
+        unlocked();
+        printf("@A1 mm/wait.c:gate_drop_locked | (what its frame's giver did, and the unlock, are visible)\n") }
 #if defined(DROP_SLEEP_FENCE) || defined(DROP_LEAVE_FENCE)
     :: d_step {
         buffered_state[0] ->

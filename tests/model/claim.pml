@@ -87,6 +87,7 @@ bit none[TAKERS];       /* in which there was a moment when nothing could have s
 byte wanted[TAKERS];    /* its order */
 byte allowed[TAKERS];   /* the frames of its zones */
 bit waiting[TAKERS];    /* it has shut the gate */
+byte handed[TAKERS];    /* wait_hands: a scrubber has handed it a frame of this zone, and one more */
 byte late[TAKERS * SCRUBBERS]; /* clears that a scrubber has begun since */
 
 byte x, y;              /* scratch inside a step, 0 between steps */
@@ -113,6 +114,11 @@ byte x, y;              /* scratch inside a step, 0 between steps */
 #define CLAIMED claim[0]
 #define CLAIMED_SUM claim[0]
 #endif
+
+#define NOBODY 255
+/* wait_hand_over_locked(): a taker of one frame that waits in zone z, and a good frame that is clean. */
+#define ASKS(t) (waiting[t] && !handed[t] && wanted[t] == 0 && (allowed[t] & ZONE(z)) && \
+                 (claim[s] & ~todo & ~bad))
 
 #define CHECK(t) \
     assert(!store_clean[t] || (store[t] & content) == 0); /* P3 clean means zero, in a store */ \
@@ -290,6 +296,7 @@ inline done()
     wanted[t] = 0;
     allowed[t] = 0;
     returned[t] = 0;
+    handed[t] = 0;
     late[t * SCRUBBERS] = 0;
     late[t * SCRUBBERS + SCRUBBERS - 1] = 0;
     check()
@@ -569,6 +576,26 @@ preferring:
 #endif
 
 locking:
+    /* Here it has all locks: what it has been handed until now it finds. */
+#if ZONES == 2
+#define HANDED_MEANWHILE \
+    if \
+    :: handed[t] -> \
+        if \
+        :: allowed[t] == ALL -> locked[0] = 0 \
+        :: else \
+        fi; \
+        z = 0; \
+        goto handed_over \
+    :: else \
+    fi;
+#else
+#define HANDED_MEANWHILE \
+    if \
+    :: handed[t] -> z = 0; goto handed_over \
+    :: else \
+    fi;
+#endif
 #if ZONES == 2
     if
     :: allowed[t] == ALL -> d_step {
@@ -580,8 +607,10 @@ locking:
     fi;
 #endif
 #if TAKERS == 3
-    atomic { d_step {
+    atomic {
         !locked[z] ->
+        HANDED_MEANWHILE
+        d_step {
         locked[z] = 1;
         printf("@A%d mm/wait.c:lock_allowed | locks zone %d\n", t, z);
         deciding[t] = 1;
@@ -590,9 +619,12 @@ locking:
     owners_stop();
 #endif
     atomic {
+#if TAKERS != 3
+        !locked[z] ->
+        HANDED_MEANWHILE
+#endif
         d_step {
 #if TAKERS != 3
-            !locked[z] ->
             printf("@A%d mm/wait.c:lock_allowed | locks zone %d\n", t, z);
             deciding[t] = 1;
             check();
@@ -657,22 +689,43 @@ locking:
            goto more
         fi
     }
-    d_step {
-        returned[t] ->
+    if
+    :: handed[t] -> goto handed_over
+    :: d_step {
+        returned[t] && !handed[t] ->
         returned[t] = 0;
         printf("@A%d mm/wait.c:wait_and_take | sees a return\n", t)
 #ifdef DROP_RULE_4
         ; gate_drop();
         printf("@A%d mm/wait.c:gate_drop_locked | opens the gate, and goes on to try again\n", t)
 #endif
+       }
+       goto locking
+    fi;
+handed_over:
+    /* In the other zone, if it has waited there too, it lowers the gate itself. */
+#if ZONES == 2
+    if
+    :: allowed[t] == ALL -> d_step {
+        !locked[2 - handed[t]] ->
+        LOWER(2 - handed[t]);
+        printf("@A%d mm/wait.c:gate_drop_locked | lock; lowers the gate of zone %d; unlock\n", t, 2 - handed[t]) }
+    :: else
+    fi;
+#endif
+    atomic {
+        d_step {
+            printf("@A%d mm/wait.c:handed_over | has its frame\n", t);
+            done()
+        }
+        goto more
     }
-    goto locking
 }
 
 /* P4: behind a gate that t has shut, s begins one clear at most. */
 #define LATE(t) \
     late[(t) * SCRUBBERS + s] = \
-        late[(t) * SCRUBBERS + s] + (waiting[t] && (x & allowed[t]) -> 1 : 0); \
+        late[(t) * SCRUBBERS + s] + (waiting[t] && !handed[t] && (x & allowed[t]) -> 1 : 0); \
     assert(late[(t) * SCRUBBERS + s] <= 1)
 #define RETURNED(t) returned[t] = waiting[t]
 
@@ -686,7 +739,7 @@ locking:
 
 proctype scrubber(byte s)
 {
-    byte todo, z;
+    byte todo, z, to = NOBODY;
 
 more:
 #ifdef DROP_RULE_6
@@ -741,14 +794,37 @@ clearing:
        }
     od;
 returning:
-    atomic { d_step {
+    atomic {
         !locked[z] ->
+        if
+        :: ASKS(0) -> to = 0
+        :: ASKS(1) -> to = 1
+#if TAKERS == 3
+        :: ASKS(2) -> to = 2
+#endif
+        :: skip /* another one has asked before, or who waits wants more */
+        fi;
+        d_step {
 #ifndef DROP_CLEAR_FENCE
         content = content & ~wc[s]; /* clear_fence(), before the lock: nobody looked meanwhile */
         wc[s] = 0;
 #endif
         x = claim[s];
         claim[s] = 0;
+        if
+        :: to != NOBODY ->
+            y = LOWEST(x & ~todo & ~bad);
+            x = x & ~y;
+            printf("@B%d mm/wait.c:wait_hand_over_locked | sfence; lock; hands <%d> over to A%d, and lowers its gate\n",
+                   s, y, to);
+            own[to] = own[to] | y;
+            assert((content & y) == 0);     /* P1 no leak */
+            content = content | y;
+            LOWER(z);
+            handed[to] = z + 1;
+            to = NOBODY
+        :: else
+        fi;
         printf("@B%d mm/claim.c:claim_return_locked | sfence; lock; returns <%d>, dirty <%d>; unlock\n",
                s, x, todo);
 #ifdef DROP_RULE_9

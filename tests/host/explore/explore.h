@@ -100,8 +100,11 @@ struct call {
     unsigned begun, ended; /* ended NONE: still in it */
 };
 
+#define RANGES_MAX 4 /* of memory, and so zones */
+
 struct world {
     struct vcpu cpu[MAX_CPUS];
+    struct vcpu *asker[RANGES_MAX]; /* who asked last to be handed a frame of the zone */
     u32 resched[MAX_CPUS];
     u64 now;
     unsigned naps; /* times that the clock was moved on because all slept */
@@ -116,8 +119,6 @@ extern struct world world;
 extern struct vcpu *self; /* who runs; outside of executions CPU 0 */
 
 /* ---- scenarios ---- */
-
-#define RANGES_MAX 4
 
 struct scenario {
     const char *name, *about;

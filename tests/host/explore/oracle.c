@@ -11,6 +11,7 @@
  */
 #include "explore.h"
 #include "mm/claim.h"
+#include "mm/wait.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -292,9 +293,14 @@ void oracle_clear_begins(pfn_t pfn, bool stream)
         memory_event(&z->waiters, 6, false);
         memory_event(&z->total, 7, false);
     }
-    for (unsigned n = 0; n < scenario->cpus; n++)
-        if (z && world.cpu[n].raised >> z->index & 1)
+    for (unsigned n = 0; n < scenario->cpus; n++) {
+        if (!z || !(world.cpu[n].raised >> z->index & 1))
+            continue;
+        memory_event(&wait_hands[n].pfn, 9,
+                     false); /* meets the moment in which it is handed over */
+        if (wait_hands[n].pfn == PFN_NONE)
             world.cpu[n].waited[self->id]++;
+    }
 }
 
 void oracle_clear_fence(void)
@@ -331,16 +337,25 @@ void oracle_unlocked(struct spinlock *l)
     self->claiming = claiming;
 }
 
-/* Rules 10 and 11: whoever holds a claim or shuts a gate is not preempted. */
+/*
+ * Rules 10 and 11: whoever holds a claim or shuts a gate is not preempted. Who hands a frame over takes
+ * the asker's share of the gate down, and what that has waited for is what it has waited for by now.
+ */
 void oracle_stored(void *p, u64 old, u64 v)
 {
     for (unsigned n = 0; n < mm_zone_count; n++) {
+        if (p == &mm_zones[n].asker && v)
+            world.asker[n] = self;
         if (p != &mm_zones[n].waiters)
             continue;
-        if (v > old)
+        if (v > old) {
             self->shuts |= (u8)(1u << n);
-        else
-            self->shuts &= (u8) ~(1u << n);
+            continue;
+        }
+        struct vcpu *whose = self->in_take ? self : world.asker[n];
+        whose->shuts &= (u8) ~(1u << n);
+        if (whose != self)
+            memcpy(whose->waited_at_lock, whose->waited, sizeof(whose->waited));
     }
 }
 
@@ -348,7 +363,11 @@ void oracle_preemptible(void)
 {
     if (claim_of_cpu(self->id)->zone)
         broke("rule 10: CPU %u holds a claim and may be preempted", self->id);
-    if (self->shuts)
+    if (self->shuts == 0)
+        return;
+    /* Where it has been handed its frame, its share goes down in the hold that did so. */
+    pfn_t handed = wait_hands[self->id].pfn;
+    if (handed == PFN_NONE || self->shuts & ~(1u << zone_of(handed)->index))
         broke("rule 11: CPU %u shuts a gate and may be preempted", self->id);
 }
 

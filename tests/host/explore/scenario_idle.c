@@ -259,6 +259,36 @@ const struct scenario scenario_aged = {
     .script = {aged, free_ninth, take_two},
 };
 
+static void hand_bell_setup(void)
+{
+    struct mm_policy p = {.age_ms = 5};
+    mm_policy_set(&p);
+    world.now += 20000000;
+}
+
+static void aged_once(void)
+{
+    do_aged_step(0);
+}
+
+static void take_one(void)
+{
+    do_take(0, TAKE_CLEAN, 0);
+}
+
+const struct scenario scenario_hand_bell = {
+    .name = "hand_bell",
+    .about = "an aged step hands a frame over and leaves dirt; who slept behind the gate is rung "
+             "for (rule 13)",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{8, 11, 0}},
+    .role = {"taker", "aged step", "idle loop"},
+    .setup = hand_bell_setup,
+    .script = {take_one, aged_once, idle},
+    .at_end = check_no_dirt,
+};
+
 /* ---- age ---- */
 
 static void age_setup(void)

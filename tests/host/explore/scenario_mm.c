@@ -288,6 +288,34 @@ const struct scenario scenario_zones_scrub = {
     .script = {take_anywhere, free_home_take_far, scrub_twice},
 };
 
+const struct scenario scenario_two_hands = {
+    .name = "two_hands",
+    .about = "a taker waits in two zones: both could hand a frame over, and one does",
+    .cpus = 3,
+    .nodes = 2,
+    .cpu_node = {0, 0, 1},
+    .range = {{8, 10, 0}, {512, 514, 1}},
+    .role = {"taker", "idle scrub of node 0", "idle scrub of node 1"},
+    .script = {take_anywhere, scrub_once, scrub_once},
+};
+
+static void hand_late_setup(void)
+{
+    do_retire(510);
+}
+
+const struct scenario scenario_hand_late = {
+    .name = "hand_late",
+    .about =
+        "a return near a bad frame hands nothing over; one looks for it, and the other return does",
+    .cpus = 3,
+    .nodes = 1,
+    .range = {{510, 514, 0}},
+    .role = {"taker", "idle scrub", "idle scrub too"},
+    .setup = hand_late_setup,
+    .script = {take_one, scrub_once, scrub_once},
+};
+
 static void far_store_setup(void)
 {
     scrub_everything();

@@ -462,8 +462,11 @@ static void claim_close(unsigned clears)
         map512_set(&cleared, bit);
     }
     spin_lock(&z->lock);
-    claim_return_locked(z, &cleared);
-    spin_unlock(&z->lock);
+    bool handed = claim_return_locked(z, &cleared);
+    spin_unlock_keep_preempt_off(&z->lock);
+    if (handed)
+        bell_ring(z);
+    preempt_enable();
     TRACE("  claim of CPU %u is back, %u clears\n", cpu_id(), n);
 }
 

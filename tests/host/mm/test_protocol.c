@@ -56,6 +56,7 @@ static void case_rule_1_write_behind_is_swept(void)
 struct waiter {
     pthread_t thread;
     unsigned cpu, order;
+    enum take_flags flags;
     pfn_t got; /* (a) */
     bool done; /* (a) */
 };
@@ -64,14 +65,14 @@ static void *waiter_main(void *arg)
 {
     struct waiter *w = arg;
     port_be_cpu(w->cpu);
-    store_relaxed(&w->got, mm_take(w->order, TAKE_CLEAN, 0));
+    store_relaxed(&w->got, mm_take(w->order, w->flags, 0));
     store_release(&w->done, true);
     return NULL;
 }
 
-static void waiter_start(struct waiter *w, unsigned cpu, unsigned order)
+static void waiter_start(struct waiter *w, unsigned cpu, unsigned order, enum take_flags flags)
 {
-    *w = (struct waiter){.cpu = cpu, .order = order};
+    *w = (struct waiter){.cpu = cpu, .order = order, .flags = flags};
     pthread_create(&w->thread, NULL, waiter_main, w);
 }
 
@@ -103,8 +104,10 @@ static void claim_end(struct zone *z, unsigned cleared)
         map512_set(&done, bit);
     }
     spin_lock(&z->lock);
-    claim_return_locked(z, &done);
+    bool handed = claim_return_locked(z, &done);
     spin_unlock(&z->lock);
+    if (handed)
+        bell_ring(z);
     preempt_enable();
 }
 
@@ -117,7 +120,7 @@ static void case_a_taker_waits_for_a_claim_and_gets_it(void)
     mm_free(keep, 9);
     claim_begin(z);
     CHECK_EQ(total().in_flight, 512);
-    waiter_start(&w, 1, 3);
+    waiter_start(&w, 1, 3, TAKE_CLEAN);
     await_waiters(z, 1);
     CHECK(!load_acquire(&w.done));
 
@@ -133,6 +136,28 @@ static void case_a_taker_waits_for_a_claim_and_gets_it(void)
     CHECK_EQ(total().max_clears_waited, 0); /* begun is counted by the step, not by this test */
 }
 
+/* Who waits for one frame is handed it by the return: a clean one, or of whatever is left. */
+static void case_a_taker_of_one_is_handed_it(void)
+{
+    for (unsigned clean = 0; clean < 2; clean++) {
+        pfn_t keep = almost_full(3, 0);
+        struct zone *z = zone_of(keep);
+        struct waiter w;
+        soil_block(keep, 9);
+        mm_free(keep, 9);
+        claim_begin(z);
+        waiter_start(&w, 1, 0, clean ? TAKE_CLEAN : TAKE_ANY);
+        await_waiters(z, 1);
+        claim_end(z, 3);
+        CHECK_EQ(z->waiters, 0); /* in the return's own hold, whatever the taker does meanwhile */
+        pthread_join(w.thread, NULL);
+        CHECK(w.got != PFN_NONE && block_is_zero(w.got, 0) == clean);
+        CHECK_EQ(total().in_flight, 0);
+        CHECK_EQ(total().clean, clean ? 2 : 3);
+        CHECK_EQ(mm_check(true, say), 0);
+    }
+}
+
 static void case_rule_5_two_takers_at_one_gate(void)
 {
     pfn_t keep = almost_full(4, 0);
@@ -140,8 +165,8 @@ static void case_rule_5_two_takers_at_one_gate(void)
     struct waiter a, b;
     mm_free(keep, 9);
     claim_begin(z);
-    waiter_start(&a, 1, 0);
-    waiter_start(&b, 2, 9);
+    waiter_start(&a, 1, 0, TAKE_CLEAN);
+    waiter_start(&b, 2, 9, TAKE_CLEAN);
     await_waiters(z, 2);
     claim_end(z, 0);
     pthread_join(a.thread, NULL);
@@ -163,7 +188,7 @@ static void case_rule_7_no_waiting_when_claims_cannot_help(void)
     claim_begin(z);
     CHECK_EQ(total().in_flight, 2);
     struct waiter w;
-    waiter_start(&w, 1, 1);
+    waiter_start(&w, 1, 1, TAKE_CLEAN);
     pthread_join(w.thread, NULL); /* the claim is still out: it would hang here */
     CHECK(w.got == PFN_NONE);
     CHECK_EQ(total().waits, 0);
@@ -181,7 +206,7 @@ static void case_rule_7_free_and_claimed_together_serve(void)
     scrub_all(); /* frame 1 is clean and free */
     mm_free_mask(keep, &dirty);
     claim_begin(z); /* frame 0 is claimed: only both make an order 1 */
-    waiter_start(&w, 1, 1);
+    waiter_start(&w, 1, 1, TAKE_CLEAN);
     await_waiters(z, 1);
     claim_end(z, 1);
     pthread_join(w.thread, NULL);
@@ -254,7 +279,7 @@ static void case_rule_13_dropping_the_count_rings(void)
     mm_free(keep, 9);
     claim_begin(z);
     port_be_cpu_state(2, CPU_ASLEEP);
-    waiter_start(&w, 1, 0);
+    waiter_start(&w, 1, 0, TAKE_CLEAN);
     await_waiters(z, 1);
     unsigned before = port_kicks(2);
     claim_end(z, 1); /* 511 frames come back dirty, the gate is still shut */
@@ -468,6 +493,7 @@ int main(int argc, char **argv)
     RUN(case_rule_1_stores_of_others_are_swept);
     RUN(case_rule_1_write_behind_is_swept);
     RUN(case_a_taker_waits_for_a_claim_and_gets_it);
+    RUN(case_a_taker_of_one_is_handed_it);
     RUN(case_rule_5_two_takers_at_one_gate);
     RUN(case_rule_7_no_waiting_when_claims_cannot_help);
     RUN(case_rule_7_free_and_claimed_together_serve);
