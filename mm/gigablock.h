@@ -21,6 +21,15 @@ struct dirt {
  */
 u32 gigablock_find_locked(struct zone *z, enum pb_view view, unsigned order);
 
+/* True if the maps of z have a run of order 9 to 18, clean or dirty. */
+static inline bool gigablock_has_locked(const struct zone *z, unsigned order)
+{
+    for (unsigned n = 0; n < z->nr_gigs; n++)
+        if (runs512_have(z->gig[n].runs, order - ORDER_PAGEBLOCK))
+            return true;
+    return false;
+}
+
 /* False: the maps of z had no such run (order 9 to 18) a moment ago. Only a hint, without the lock. */
 static inline bool gigablock_may_have(const struct zone *z, unsigned order)
 {

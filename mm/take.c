@@ -122,7 +122,8 @@ static bool worth_locking(const struct zone *z, unsigned order, enum pb_view vie
 {
     u64 free = load_relaxed(&z->nr_free), dirty = load_relaxed(&z->nr_dirty);
     u64 have = view == VIEW_ANY ? free : view == VIEW_DIRTY ? dirty : free - dirty;
-    return (s64)have >= (s64)(1ULL << order) && take_may_serve(z, order);
+    return (s64)have >= (s64)(1ULL << order) &&
+           (order < ORDER_PAGEBLOCK || gigablock_may_have(z, order));
 }
 
 static bool take_from_node(const struct take_request *r, unsigned node, enum pb_view view,

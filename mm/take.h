@@ -21,15 +21,6 @@ struct taken {
     struct dirt dirt; /* if the request asks for clean: what is to be cleared yet */
 };
 
-/*
- * False: the maps of z have no block of that order, of whatever. True says little about orders below
- * that of a pageblock. Without the lock only a hint.
- */
-static inline bool take_may_serve(const struct zone *z, unsigned order)
-{
-    return order < ORDER_PAGEBLOCK || gigablock_may_have(z, order);
-}
-
 /* Takes a block out of the maps of one zone: of clean, of dirty, or of any frames. Zone lock. */
 bool take_from_zone_locked(struct zone *z, const struct take_request *r, enum pb_view view,
                            struct taken *out);

@@ -90,8 +90,10 @@ static bool take_from_maps_locked(const struct take_request *r, struct taken *ou
             enum pb_view view = pass ? VIEW_ANY : r->clean ? VIEW_CLEAN : VIEW_DIRTY;
             for_each_allowed(z, r)
             {
-                if (z->node == node && take_may_serve(z, r->order) &&
-                    take_from_zone_locked(z, r, view, out))
+                if (z->node != node ||
+                    (r->order >= ORDER_PAGEBLOCK && !gigablock_has_locked(z, r->order)))
+                    continue;
+                if (take_from_zone_locked(z, r, view, out))
                     return true;
             }
         }
