@@ -14,22 +14,22 @@
 
 #define MANAGED_MAX (MM_RANGES_MAX + MAX_ZONES) /* a range is cut where zones meet */
 
-struct zone mm_zones[MAX_ZONES];
+struct zone mm_zones[MAX_ZONES + 1];
 unsigned mm_zone_count;
 u32 mm_stamp;
 
-static u8 gib_zone[MAX_GIB]; /* (c) the first zone that ends above this GiB's start */
 static struct mm_range managed[MANAGED_MAX]; /* (c) what zones were given, sorted: no holes */
 static unsigned nr_managed;                  /* (c) */
 u8 mm_home_nodes[MAX_NODES];
+u8 mm_zone_of_gib[MAX_GIB];
 
-struct zone *zone_of(pfn_t pfn)
+struct zone *zone_of_slowly(pfn_t pfn)
 {
     u64 gib = pfn >> ORDER_GIGABLOCK;
     if (gib >= MAX_GIB)
         return NULL;
     /* Zones are sorted and two may share a GiB where nodes meet inside it: a step or two. */
-    for (unsigned n = gib_zone[gib]; n < mm_zone_count && mm_zones[n].start <= pfn; n++)
+    for (unsigned n = mm_zone_of_gib[gib]; n < mm_zone_count && mm_zones[n].start <= pfn; n++)
         if (pfn < mm_zones[n].end)
             return &mm_zones[n];
     return NULL;
@@ -229,10 +229,11 @@ static void drop_zone(unsigned n)
 static void index_zones(void)
 {
     unsigned n = 0;
+    memset(&mm_zones[mm_zone_count], 0, sizeof(mm_zones[0]));
     for (u64 gib = 0; gib < MAX_GIB; gib++) {
         while (n < mm_zone_count && mm_zones[n].end <= gib << ORDER_GIGABLOCK)
             n++;
-        gib_zone[gib] = (u8)n;
+        mm_zone_of_gib[gib] = (u8)n;
     }
 }
 

@@ -146,14 +146,12 @@ struct zone {
     pfn_t bad[ZONE_BAD_MAX]; /* (Z) sorted: frames never to come back, retired or about to be */
 } __attribute__((aligned(64)));
 
-extern struct zone mm_zones[MAX_ZONES]; /* (c) in order of address; index is the lock order */
-extern unsigned mm_zone_count;          /* (c) */
+/* (c) in order of address; index is the lock order. Behind the last there is one that is empty. */
+extern struct zone mm_zones[MAX_ZONES + 1];
+extern unsigned mm_zone_count; /* (c) */
 
 /* What the ends of lists name: a record that is written as any other's, and means nothing. */
 #define LIST_END(z) ((z)->nr_pbs)
-
-/* The zone of a frame, or NULL. Any context. */
-struct zone *zone_of(pfn_t pfn);
 
 /* Milliseconds since boot. To read it costs as much as all the rest of freeing a block. */
 static inline u32 now_ms(void)
@@ -185,6 +183,21 @@ static inline bool zone_has_word(const struct zone *z, pfn_t pfn)
 {
     pfn_t first = ALIGN_DOWN(pfn, 64);
     return first >= z->start && first + 64 <= z->end;
+}
+
+extern u8 mm_zone_of_gib[MAX_GIB]; /* (c) the first zone that ends above this GiB's start */
+struct zone *zone_of_slowly(pfn_t pfn);
+
+/* The zone of a frame, or NULL. Any context. */
+static inline struct zone *zone_of(pfn_t pfn)
+{
+    u64 gib = pfn >> ORDER_GIGABLOCK;
+    if (likely(gib < MAX_GIB)) {
+        struct zone *z = &mm_zones[mm_zone_of_gib[gib]];
+        if (likely(zone_has(z, pfn)))
+            return z;
+    }
+    return zone_of_slowly(pfn);
 }
 
 static inline u32 zone_pb(const struct zone *z, pfn_t pfn)
