@@ -8,6 +8,7 @@
  * Next: fuzz_mm.c.
  */
 #include "fuzz_mm.h"
+#include "mm/bell.h"
 
 #include <setjmp.h>
 
