@@ -117,7 +117,8 @@ static inline unsigned word512_count(u64 w)
 {
     if (unlikely(!word512_popcnt))
         return word512_count_slowly(w);
-    __asm__("popcnt %0, %0" : "+r"(w) : : "cc");
+    /* volatile: else it may be made before the question, and there are CPUs that do not know it */
+    __asm__ volatile("popcnt %0, %0" : "+r"(w) : : "cc");
     return (unsigned)w;
 }
 
