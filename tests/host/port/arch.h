@@ -14,12 +14,13 @@
 
 /* In every spin. A test that plays all CPUs with one thread lets the others go on in there. */
 extern void (*port_relax)(void);
+void port_yield(void);
 static inline void port_cpu_relax(void)
 {
     if (port_relax)
         port_relax();
     else
-        cpu_relax();
+        port_yield(); /* there may be fewer cores than threads */
 }
 #define cpu_relax port_cpu_relax
 

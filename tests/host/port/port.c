@@ -195,6 +195,11 @@ void port_soil(pfn_t pfn)
         w[i] = 0xd1d1000000000000ULL | pfn << 9 | i;
 }
 
+void port_yield(void)
+{
+    sched_yield();
+}
+
 /* ---- locks ---- */
 
 void spin_init(struct spinlock *l, const char *name, enum lock_rank rank, unsigned sub)
