@@ -118,8 +118,8 @@ def check_names(panic):
     for (_, (address, name, _, _)), lines in zip(calls, said):
         functions = lines.split("\n")[0::2]  # inlined ones first, then the function itself
         outer = [f for f in functions if f][-1]
-        if outer == "??":
-            continue  # assembly
+        if outer == "??" or outer.startswith("..@"):
+            continue  # assembly; a label of a macro
         known += 1
         if outer.split(".")[0] != name.split(".")[0]:
             raise Unproven(f"{address:#x} is told as {name}, the debug information says {outer}")

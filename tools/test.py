@@ -248,8 +248,11 @@ def host_source(program):
 
 # ---- what is run -----------------------------------------------------------------------------------
 def host_jobs(seed):
+    # A second for each scenario of the explorer; explore_jobs() has hours of them.
+    def more(program):
+        return ("seconds=1",) if program.endswith("test_explore") else ()
     return [("tools", tool_tests, ())] + [
-        ("host." + os.path.basename(p), host_program, (p, seed))
+        ("host." + os.path.basename(p), host_program, (p, seed, None, more(p)))
         for p in host_programs()] + proofs.jobs(proof, seed)
 
 
