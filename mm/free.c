@@ -88,7 +88,7 @@ static __attribute__((noinline)) void free_the_long_way(pfn_t pfn, unsigned orde
 
 void limpid_free(pfn_t pfn, unsigned order)
 {
-    if (order == 0 && !strategy_now()->before_free) {
+    if (likely(order == 0 && !strategy_now()->before_free)) {
         preempt_disable();
         bool done = store_push(pfn);
         preempt_enable();

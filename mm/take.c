@@ -328,7 +328,7 @@ static __attribute__((noinline)) pfn_t take_the_long_way(unsigned order, enum ta
  */
 pfn_t limpid_take(unsigned order, enum take_flags flags, unsigned node, u64 *cleared)
 {
-    if (order == 0) {
+    if (likely(order == 0)) {
         pfn_t pfn;
         preempt_disable();
         bool done = store_pop(flags & TAKE_CLEAN ? STORE_CLEAN : STORE_ANY, node, &pfn);
