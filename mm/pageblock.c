@@ -235,11 +235,8 @@ get_words(struct pageblock *pb, const struct part512 *frames, struct part512 *di
         dirt->to = frames->to;
     }
     /* All that is free, as stores and claims mostly take it: nothing has to be noted word by word. */
-    if (frames->to - frames->from == MAP512_WORDS && map512_equal(&frames->map, &pb->free)) {
-        if (dirt) {
-            dirt->map = pb->dirty;
-            map512_and(&dirt->map, &pb->free);
-        }
+    if (!dirt && frames->to - frames->from == MAP512_WORDS &&
+        map512_equal(&frames->map, &pb->free)) {
         map512_zero(&pb->free);
         pb->runs[LIST_ANY] = pb->runs[LIST_CLEAN] = RUNS512_NONE;
         return (struct change){pb->nr_free, pb->nr_free - pb->nr_dirty, 0};
