@@ -40,6 +40,10 @@
 #define LIMIT 0         /* one scrubber at a time */
 #endif
 
+#ifndef HANDS
+#define HANDS 1         /* a return hands a frame over to the taker that waits */
+#endif
+
 #define HELPER (CPUS - 1)
 #define HOME(c) ((c) != HELPER)
 #define NOBODY 9
@@ -53,7 +57,12 @@ byte nr_dirty;          /* (Z); read without the lock */
 byte waiters;           /* (Z)(a) */
 byte claims;            /* claims that are out */
 bit returned;           /* `returns` is not what A1 has seen */
+#if HANDS
 bit handed;             /* wait_hands: A1 has its frame */
+#define HANDED handed
+#else
+#define HANDED false
+#endif
 byte state[CPUS];
 bit need_resched[CPUS];
 bit kick[CPUS];         /* pending */
@@ -65,7 +74,9 @@ bit waiting[CPUS];      /* for whoever held the lock when this CPU looked */
 /* Store buffers. */
 byte buffered_dirt;     /* A0: dirt, then its unlock */
 bit buffered_drop;      /* A1: waiters, then its unlock */
+#if HANDS
 bit buffered_hand;      /* who has handed over: waiters, then its unlock */
+#endif
 byte buffered_state[CPUS]; /* 0 or the state + 1 */
 
 #if RATE
@@ -188,7 +199,10 @@ inline ring(me, by, n)
 proctype idle(byte c)
 {
     byte left, r, sleeper = NOBODY;
-    bit yes, awake, in_debt, hands;
+    bit yes, awake, in_debt;
+#if HANDS
+    bit hands;
+#endif
 
 loop:
     if
@@ -261,14 +275,18 @@ end_thread:     false
         od;
         atomic {
             !locked ->
+#if HANDS
             if
             :: waiters -> hands = 1     /* who waits wants one frame */
             :: skip
             fi;
+#endif
             d_step {
-            handed = hands;
+#if HANDS
+            handed = handed || hands;
             locked = hands;
             buffered_hand = hands;
+#endif
             nr_dirty = nr_dirty + left;
             printf("@B%d mm/claim.c:claim_return_locked | lock; returns, %d still dirty; unlock\n", c, left);
             claims--;
@@ -276,6 +294,7 @@ end_thread:     false
             returned = 1;
             debt = RATE
         } }
+#if HANDS
         if
         :: hands ->
             printf("@B%d mm/wait.c:wait_hand_over_locked | has handed a frame over; the open gate and the unlock: in the store buffer\n", c);
@@ -288,6 +307,7 @@ end_thread:     false
 #endif
         :: else
         fi;
+#endif
 #ifndef DROP_HELPER_RINGS
         /* whoever is at home now may have looked while this claim was out */
         if
@@ -448,15 +468,17 @@ proctype taking()
            }
         :: break
         fi;
-        returned || handed;
+        returned || HANDED;
         if
+#if HANDS
         :: d_step {
             handed ->
             handed = 0;
             printf("@A1 mm/wait.c:handed_over | has its frame\n") }
             /* It rings, too, but perhaps before the gate is open: that is no help. */
+#endif
         :: d_step {
-            !handed && !locked ->
+            !HANDED && !locked ->
             locked = 1;
             buffered_drop = 1;
             printf("@A1 mm/wait.c:gate_drop_locked | lock; takes; opens the gate; unlock: in the store buffer\n") }
@@ -511,12 +533,14 @@ end:
         buffered_drop = 0;
         unlocked();
         printf("@A1 mm/wait.c:gate_drop_locked | (the open gate and the unlock are visible)\n") }
+#if HANDS
     :: d_step {
         buffered_hand ->
         waiters--;
         buffered_hand = 0;
         unlocked();
         printf("@A1 mm/wait.c:gate_drop_locked | (what its frame's giver did, and the unlock, are visible)\n") }
+#endif
 #if defined(DROP_SLEEP_FENCE) || defined(DROP_LEAVE_FENCE)
     :: d_step {
         buffered_state[0] ->
