@@ -125,3 +125,24 @@ unsigned runs512_find(const struct map512 *m, struct runs512 r, unsigned order)
         level = word512_fold(level, k);
     return level ? 64 * first_maximal(level, k) : MAP512_NONE;
 }
+
+unsigned runs512_find_among(const struct map512 *m, struct runs512 r, const struct map512 *some,
+                            bool in, unsigned order)
+{
+    if (order > 6) {
+        struct map512 match = *m;
+        in ? map512_and(&match, some) : map512_andnot(&match, some);
+        return runs512_find(&match, runs512_of(&match), order);
+    }
+    for (u64 can = r.words >> (8 * (order + 1)); can; can &= can - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(can) % 8;
+        u64 level = m->w[i] & (in ? some->w[i] : ~some->w[i]);
+        if (level == ~0ULL)
+            return i * 64;
+        for (unsigned k = 0; k < order; k++)
+            level = word512_fold(level, k);
+        if (level && order < 6)
+            return i * 64 + first_maximal(level, order);
+    }
+    return MAP512_NONE;
+}

@@ -211,6 +211,13 @@ static inline bool runs512_have(struct runs512 r, unsigned order)
 unsigned runs512_find(const struct map512 *m, struct runs512 r, unsigned order);
 
 /*
+ * The same of runs all of whose bits are in `some`, or (!in) none: the words of m in the same order,
+ * for m is what is to stay whole; in the first that serves the smallest maximal run of such bits.
+ */
+unsigned runs512_find_among(const struct map512 *m, struct runs512 r, const struct map512 *some,
+                            bool in, unsigned order);
+
+/*
  * The order of the largest naturally aligned run of set bits that holds `bit`, itself set: 0 to 9.
  */
 unsigned map512_run_order(const struct map512 *m, unsigned bit);

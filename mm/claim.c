@@ -39,9 +39,8 @@ static void claim_pageblock(struct zone *z, u32 i, bool aged)
     c->since = zone_pb_since(z, i);
     c->mask = pageblock_view_locked(z, i, VIEW_DIRTY);
     struct part512 frames = part512_of(&c->mask);
-    pageblock_get_locked(z, i, &frames, NULL);
+    z->in_flight += pageblock_get_locked(z, i, &frames, NULL);
     pageblock_out_locked(z, i, 1);
-    z->in_flight += map512_count(&c->mask);
     z->nr_claims++;
     c->pb = i;
     store_relaxed(&c->begun, 0);

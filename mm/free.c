@@ -10,8 +10,8 @@
 #include "mm/strategy/strategy.h"
 
 /* n: how many frames they are. */
-static void free_frames_locked(struct zone *z, u32 i, const struct part512 *frames, u64 n,
-                               bool dirty)
+static inline __attribute__((always_inline)) void
+free_frames_locked(struct zone *z, u32 i, const struct part512 *frames, u64 n, bool dirty)
 {
     static const struct map512 none;
     pageblock_check_owned_locked(z, i, frames);
@@ -62,7 +62,7 @@ static __attribute__((noinline)) void free_by_pageblock(struct zone *z, pfn_t pf
 }
 
 /* The zone of a block that somebody gives back. */
-static struct zone *zone_of_block(pfn_t pfn, unsigned order)
+static inline __attribute__((always_inline)) struct zone *zone_of_block(pfn_t pfn, unsigned order)
 {
     struct zone *z = zone_of(pfn);
     if (!z || order > ORDER_MAX || !IS_ALIGNED(pfn, 1ULL << order) ||
@@ -77,10 +77,12 @@ static __attribute__((noinline)) void free_the_long_way(pfn_t pfn, unsigned orde
     const struct strategy *s = strategy_now();
     struct zone *z = zone_of_block(pfn, order);
     bool dirty = !(s->before_free && s->before_free(pfn, 1ULL << order));
-    if (order > 0 || !dirty) {
-        free_block(z, pfn, order, dirty);
-        return;
-    }
+    free_block(z, pfn, order, dirty);
+}
+
+static __attribute__((noinline)) void free_one_slowly(pfn_t pfn)
+{
+    struct zone *z = zone_of_block(pfn, 0);
     preempt_disable();
     store_push_slowly(z, pfn);
     preempt_enable();
@@ -92,8 +94,9 @@ void limpid_free(pfn_t pfn, unsigned order)
         preempt_disable();
         bool done = store_push(pfn);
         preempt_enable();
-        if (likely(done))
-            return;
+        if (unlikely(!done))
+            free_one_slowly(pfn);
+        return;
     }
     free_the_long_way(pfn, order);
 }

@@ -16,12 +16,7 @@ static unsigned find_in(struct gigablock *g, enum pb_view view, unsigned k)
     struct run512 run = run512_of(bit, k);
     if (view == VIEW_DIRTY ? run512_within(&run, &g->dirty) : !run512_meets(&run, &g->dirty))
         return bit;
-    struct map512 m = g->free;
-    if (view == VIEW_CLEAN)
-        map512_andnot(&m, &g->dirty);
-    else
-        map512_and(&m, &g->dirty);
-    bit = runs512_find(&m, runs512_of(&m), k);
+    bit = runs512_find_among(&g->free, g->runs, &g->dirty, view == VIEW_DIRTY, k);
     if (bit == MAP512_NONE && view == VIEW_CLEAN)
         g->limit_clean = (signed char)(k - 1);
     return bit;

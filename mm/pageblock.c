@@ -183,7 +183,8 @@ struct counts {
  * After the maps of an opened pageblock have changed, and if `clean`, which of it is clean. Most
  * changes leave it partly free, dirty or not as it was: then its row upstairs is written already.
  */
-static inline void pageblock_settle(struct zone *z, u32 i, struct counts was, bool clean)
+static inline __attribute__((always_inline)) void pageblock_settle(struct zone *z, u32 i,
+                                                                   struct counts was, bool clean)
 {
     const struct pageblock *pb = &z->pb[i];
     bool was_part = was.free - 1 < 511, is_part = pb->nr_free - 1u < 511;
@@ -208,7 +209,7 @@ struct change {
     u64 wrong; /* frames that were free already, or not free; of some word */
 };
 
-static __attribute__((noinline)) struct change
+static inline __attribute__((always_inline)) struct change
 put_words(struct pageblock *pb, const struct part512 *frames, const struct map512 *dirty)
 {
     struct change c = {0};
@@ -226,7 +227,7 @@ put_words(struct pageblock *pb, const struct part512 *frames, const struct map51
     return c;
 }
 
-static __attribute__((noinline)) struct change
+static inline __attribute__((always_inline)) struct change
 get_words(struct pageblock *pb, const struct part512 *frames, struct part512 *dirt)
 {
     struct change c = {0};
@@ -285,7 +286,8 @@ void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
     pageblock_settle(z, i, was, c.nr_clean != 0);
 }
 
-void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, struct part512 *dirt)
+unsigned pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames,
+                              struct part512 *dirt)
 {
     struct pageblock *pb = &z->pb[i];
     ASSERT(spin_held(&z->lock));
@@ -299,6 +301,7 @@ void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames, s
     pb->nr_dirty = (u16)(pb->nr_dirty - nr_dirt);
     zone_count(z, -(s64)c.n, -(s64)nr_dirt);
     pageblock_settle(z, i, was, c.nr_clean != 0);
+    return c.n;
 }
 
 void pageblock_empty_locked(struct zone *z, u32 i)

@@ -40,10 +40,10 @@ void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
 
 /*
  * Takes `frames`, all of them free, out of the maps; dirt (may be NULL): those that are dirty.
- * The caller counts them into outside or in_flight.
+ * How many they were, which the caller counts into outside or in_flight.
  */
-void pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames,
-                          struct part512 *dirt);
+unsigned pageblock_get_locked(struct zone *z, u32 i, const struct part512 *frames,
+                              struct part512 *dirt);
 
 /*
  * Forgets the maps of pageblock i, whose whole block a taker has just got upstairs: it leaves the

@@ -130,7 +130,7 @@ static void pop_from(struct cpu_stores *cs, enum store_kind kind, unsigned word)
 }
 
 /* No word is at hand for pushes: from now on the buffer's count is exact. In. */
-static void push_nowhere(struct cpu_stores *cs)
+static inline void push_nowhere(struct cpu_stores *cs)
 {
     struct push_hand *hand = &cs->push;
     if (hand->word == ~0ULL)
@@ -202,43 +202,38 @@ static __attribute__((noinline)) bool push_back(struct cpu_stores *cs, pfn_t pfn
 }
 
 /*
- * Into the last group of the buffer, or into a new one. The second one in a row into a word has
- * that at hand for what follows. False: no room. In.
+ * Into the last word of the buffer, or into a new one. The second one in a row into a pageblock has
+ * its word at hand for what follows. False: no room. In.
  */
-static bool push_behind(struct cpu_stores *cs, struct zone *z, pfn_t pfn)
+static inline __attribute__((always_inline)) bool push_behind(struct cpu_stores *cs, struct zone *z,
+                                                              pfn_t pfn)
 {
     struct behind *b = &cs->behind;
-    unsigned w = pfn / 64 % MAP512_WORDS;
-    u32 i = zone_pb(z, pfn);
+    struct behind_word *last = &b->word[b->nr_words ? b->nr_words - 1 : 0];
+    u32 word = zone_pb(z, pfn) * MAP512_WORDS + (u32)(pfn / 64 % MAP512_WORDS);
     u64 bit = 1ULL << (pfn % 64);
-    struct behind_group *group = b->nr_groups ? &b->group[b->nr_groups - 1] : NULL;
     push_nowhere(cs);
+    bool near = b->nr_words && (last->word ^ word) < MAP512_WORDS && last->zone == z->index;
     if (b->nr > BEHIND_MAX - 64)
         return false;
-    if (b->nr == 0)
-        store_relaxed(&b->since, now_ms()); /* read by store_holds_older_locked() */
-    if (group && group->pb == i && group->zone == z) {
-        if (part512_test(&group->frames, (unsigned)(pfn % 512)))
-            panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)pfn);
-        part512_or_word(&group->frames, w, bit);
-        u64 *at = &group->frames.map.w[w], may = ~*at;
-        if (zone_has_word(z, pfn)) {
-            cs->push = (struct push_hand){pfn / 64, at, may};
-            cs->behind_at_hand = true;
-            store_release(&b->nr, b->nr + 1 + word512_count(may));
-            return true;
-        }
-    } else {
-        if (b->nr_groups == BEHIND_GROUPS)
+    if (!near || last->word != word) {
+        if (b->nr_words == BEHIND_WORDS)
             return false;
-        group = &b->group[b->nr_groups++];
-        group->zone = z;
-        group->pb = i;
-        group->frames.from = w;
-        group->frames.to = w + 1;
-        group->frames.map.w[w] = bit;
+        if (b->nr_words == 0)
+            store_relaxed(&b->since, now_ms()); /* read by store_holds_older_locked() */
+        last = &b->word[b->nr_words++];
+        *last = (struct behind_word){z->index, word, 0};
     }
-    store_release(&b->nr, b->nr + 1);
+    if (last->frames & bit)
+        panic("P2 one owner: double free of pfn 0x%llx", (unsigned long long)pfn);
+    last->frames |= bit;
+    if (near && zone_has_word(z, pfn)) {
+        cs->push = (struct push_hand){pfn / 64, &last->frames, ~last->frames};
+        cs->behind_at_hand = true;
+        store_release(&b->nr, b->nr + 1 + word512_count(~last->frames));
+    } else {
+        store_release(&b->nr, b->nr + 1);
+    }
     return true;
 }
 
@@ -253,17 +248,10 @@ static inline __attribute__((always_inline)) bool push(struct zone *z, pfn_t pfn
     return done;
 }
 
-static __attribute__((noinline)) void flush_and_push(struct zone *z, pfn_t pfn)
-{
-    store_flush_behind();
-    bool done = push(z, pfn); /* only this CPU fills it, and preemption is off */
-    ASSERT(done);
-}
-
 void store_push_slowly(struct zone *z, pfn_t pfn)
 {
-    if (unlikely(!push(z, pfn)))
-        flush_and_push(z, pfn);
+    while (unlikely(!push(z, pfn))) /* once: only this CPU fills it, and preemption is off */
+        store_flush_behind();
 }
 
 struct zone *store_zone(enum store_kind kind)
@@ -274,7 +262,7 @@ struct zone *store_zone(enum store_kind kind)
 /* ---- between a store and the maps: zone lock, and in ---- */
 
 void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct map512 *frames,
-                       bool clean, u32 since)
+                       unsigned n, bool clean, u32 since)
 {
     bool slow;
     ASSERT(spin_held(&z->lock));
@@ -286,7 +274,7 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
     s->pb = i;
     s->since = since;
     s->clean = clean;
-    s->filled = (u16)map512_count(frames);
+    s->filled = (u16)n;
     s->back = 0;
     /* What is freed is dirty, and a pageblock in which two zones meet is not all ours. */
     bool whole = zone_has(z, first) && zone_has(z, first + 511);
@@ -331,17 +319,34 @@ static void put_store(struct zone *z, struct cpu_stores *cs, enum store_kind kin
 
 /*
  * Frames freed in no order are each of another pageblock, whose record may be far away: so it is
- * on its way while the groups before it are given back.
+ * on its way while those before it are given back.
  */
-static void behind_fetch(const struct behind *b, unsigned n)
+static inline void behind_fetch(const struct zone *z, const struct behind *b, unsigned n)
 {
-    if (n >= b->nr_groups)
+    const struct behind_word *word = &b->word[n];
+    if (n >= b->nr_words || word->zone != z->index)
         return;
-    const struct behind_group *group = &b->group[n];
-    const struct pageblock *pb = &group->zone->pb[group->pb];
-    prefetch_write(&pb->free.w[group->frames.from]);
-    prefetch_write(&pb->dirty.w[group->frames.from]);
+    const struct pageblock *pb = &z->pb[word->word / MAP512_WORDS];
+    prefetch_write(&pb->free.w[word->word % MAP512_WORDS]);
+    prefetch_write(&pb->dirty.w[word->word % MAP512_WORDS]);
     prefetch_write(&pb->nr_free);
+}
+
+static inline bool same_pageblock(const struct behind_word *a, const struct behind_word *b)
+{
+    return (a->word ^ b->word) < MAP512_WORDS && a->zone == b->zone;
+}
+
+/* Adds to the frames of a pageblock those of a further word of it. */
+static __attribute__((noinline)) void
+behind_gather(const struct zone *z, const struct behind_word *word, struct part512 *frames)
+{
+    struct map512 more = {{0}};
+    more.w[word->word % MAP512_WORDS] = word->frames;
+    if (part512_meets(frames, &more))
+        panic("P2 one owner: double free in the pageblock at pfn 0x%llx (node %u)",
+              (unsigned long long)zone_pb_pfn(z, word->word / MAP512_WORDS), z->node);
+    part512_or_word(frames, word->word % MAP512_WORDS, word->frames);
 }
 
 /* Gives back what the buffer has of z. In. */
@@ -349,25 +354,34 @@ static void put_behind(struct zone *z, struct cpu_stores *cs)
 {
     enum { AHEAD = 5 };
     struct behind *b = &cs->behind;
+    struct part512 frames;
     unsigned kept = 0;
     if (cs->behind_at_hand)
         push_nowhere(cs);
     for (unsigned n = 0; n < AHEAD; n++)
-        behind_fetch(b, n);
-    for (unsigned n = 0; n < b->nr_groups; n++) {
-        struct behind_group *group = &b->group[n];
-        behind_fetch(b, n + AHEAD);
-        if (group->zone != z) {
-            b->group[kept++] = *group;
+        behind_fetch(z, b, n);
+    for (unsigned n = 0; n < b->nr_words; n++) {
+        const struct behind_word *word = &b->word[n];
+        u32 i = word->word / MAP512_WORDS;
+        behind_fetch(z, b, n + AHEAD);
+        if (word->zone != z->index) {
+            b->word[kept++] = *word;
             continue;
         }
-        unsigned count = part512_count(&group->frames);
-        pageblock_check_owned_locked(z, group->pb, &group->frames);
+        frames.from = word->word % MAP512_WORDS;
+        frames.to = frames.from + 1;
+        frames.map.w[frames.from] = word->frames;
+        unsigned count = word512_count(word->frames);
+        for (; n + 1 < b->nr_words && same_pageblock(word, &b->word[n + 1]); n++) {
+            behind_gather(z, &b->word[n + 1], &frames);
+            count += word512_count(b->word[n + 1].frames);
+        }
+        pageblock_check_owned_locked(z, i, &frames);
         z->outside -= count;
-        pageblock_put_locked(z, group->pb, &group->frames, &group->frames.map, b->since);
+        pageblock_put_locked(z, i, &frames, &frames.map, b->since);
         b->nr -= count;
     }
-    b->nr_groups = kept;
+    b->nr_words = kept;
 }
 
 static void put_all(struct zone *z, struct cpu_stores *cs)
@@ -424,7 +438,7 @@ static struct zone *behind_zone(void)
 {
     bool slow;
     struct cpu_stores *cs = store_enter_own(&slow);
-    struct zone *z = cs->behind.nr_groups ? cs->behind.group[0].zone : NULL;
+    struct zone *z = cs->behind.nr_words ? &mm_zones[cs->behind.word[0].zone] : NULL;
     store_leave_own(cs, slow);
     return z;
 }

@@ -13,11 +13,11 @@
 #include "mm/pageblock.h"
 
 /*
- * The write-behind buffer: as many frames as a take store, of so many pageblocks at most. The
+ * The write-behind buffer: as many frames as a take store, in so many words of maps at most. The
  * second bounds what giving it back costs under the zone lock.
  */
-#define BEHIND_MAX    512
-#define BEHIND_GROUPS 32
+#define BEHIND_MAX   512
+#define BEHIND_WORDS 32
 
 enum store_kind {
     STORE_ANY,
@@ -39,18 +39,18 @@ struct store {
     struct map512 counted; /* `filled` and `back` have counted these: they may come back again */
 };
 
-/* Frames of one pageblock that were freed one after the other. */
-struct behind_group {
-    struct zone *zone;
-    u32 pb;
-    struct part512 frames;
+/* Frames of one word that were freed one after the other. */
+struct behind_word {
+    u32 zone; /* its index */
+    u32 word; /* of the zone's maps: eight to a pageblock */
+    u64 frames;
 };
 
 struct behind {
     unsigned nr; /* frames, with those that may come into the word at hand */
     u32 since;   /* ms: the oldest push */
-    unsigned nr_groups;
-    struct behind_group group[BEHIND_GROUPS];
+    unsigned nr_words;
+    struct behind_word word[BEHIND_WORDS];
 };
 
 /*
@@ -157,11 +157,11 @@ void store_push_slowly(struct zone *z, pfn_t pfn);
 /* ---- the others ---- */
 
 /*
- * Fills this CPU's (empty) store with `frames` of pageblock i, which the caller took out of the
- * maps just now: all of one kind, clean or dirty. Zone lock, preemption off.
+ * Fills this CPU's (empty) store with `frames`, n of them, of pageblock i, which the caller took out
+ * of the maps just now: all of one kind, clean or dirty. Zone lock, preemption off.
  */
 void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct map512 *frames,
-                       bool clean, u32 since);
+                       unsigned n, bool clean, u32 since);
 
 /* The zone this CPU's store belongs to, NULL if it is given up. Preemption off. */
 struct zone *store_zone(enum store_kind kind);

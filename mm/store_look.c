@@ -20,11 +20,12 @@ void store_for_each_locked(const struct zone *z,
         for (unsigned kind = 0; kind < NR_STORES; kind++)
             if (cs->store[kind].zone == z)
                 fn(z, cs->store[kind].pb, &cs->store[kind].frames, cs->store[kind].clean, ctx);
-        for (unsigned n = 0; n < cs->behind.nr_groups; n++) {
-            const struct behind_group *group = &cs->behind.group[n];
-            struct map512 frames = part512_map(&group->frames);
-            if (group->zone == z)
-                fn(z, group->pb, &frames, false, ctx);
+        for (unsigned n = 0; n < cs->behind.nr_words; n++) {
+            const struct behind_word *word = &cs->behind.word[n];
+            struct map512 frames = {{0}};
+            frames.w[word->word % MAP512_WORDS] = word->frames;
+            if (word->zone == z->index)
+                fn(z, word->word / MAP512_WORDS, &frames, false, ctx);
         }
     }
     store_sweep_end();
@@ -148,8 +149,8 @@ void store_count_locked(const struct zone *z, u64 *clean, u64 *dirty)
 static u64 behind_count(const struct behind *b)
 {
     u64 n = 0;
-    for (unsigned i = 0; i < b->nr_groups; i++)
-        n += part512_count(&b->group[i].frames);
+    for (unsigned i = 0; i < b->nr_words; i++)
+        n += word512_count(b->word[i].frames);
     return n;
 }
 

@@ -23,12 +23,18 @@ struct place {
     struct part512 run; /* it */
 };
 
-/* The same by a map of those that match. Of a whole one that is all or nothing. */
+/* The same of those runs that match. Of a whole one that is all or nothing. */
 static __attribute__((noinline)) bool
 place_look_closely(const struct zone *z, u32 i, unsigned order, enum pb_view view, struct place *p)
 {
-    struct map512 m = pageblock_view_locked(z, i, view);
-    p->bit = z->pb[i].nr_free ? runs512_find(&m, runs512_of(&m), order) : map512_next(&m, 0);
+    const struct pageblock *pb = &z->pb[i];
+    if (pb->nr_free) {
+        p->bit = runs512_find_among(&pb->free, pb->runs[LIST_ANY], &pb->dirty, view == VIEW_DIRTY,
+                                    order);
+    } else {
+        struct map512 m = pageblock_view_locked(z, i, view);
+        p->bit = map512_next(&m, 0);
+    }
     if (p->bit == MAP512_NONE)
         return false;
     part512_run(&p->run, p->bit, order);
@@ -37,7 +43,7 @@ place_look_closely(const struct zone *z, u32 i, unsigned order, enum pb_view vie
 
 /*
  * The best run of this order in pageblock i. What fits best among all free frames mostly matches
- * the view as it is; only if not is a map made of those that do.
+ * the view as it is; only if not is it looked for among those that do.
  */
 static bool place_look(const struct zone *z, u32 i, unsigned order, enum pb_view view,
                        struct place *p)
@@ -187,9 +193,9 @@ static bool store_refill(struct zone *z, enum store_kind kind, enum pb_view view
         if (kind == STORE_CLEAN && view != VIEW_CLEAN)
             keep_lowest(&share, 32);
         struct part512 frames = part512_of(&share);
-        pageblock_get_locked(z, p.pb, &frames, NULL);
-        z->outside += part512_count(&frames);
-        store_fill_locked(z, kind, p.pb, &share, view == VIEW_CLEAN, since);
+        unsigned n = pageblock_get_locked(z, p.pb, &frames, NULL);
+        z->outside += n;
+        store_fill_locked(z, kind, p.pb, &share, n, view == VIEW_CLEAN, since);
     }
     spin_unlock(&z->lock);
     return found;

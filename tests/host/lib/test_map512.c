@@ -116,6 +116,35 @@ static void runs512_find_best_fit(void)
     }
 }
 
+/* The words of m by their largest runs; the first that serves, by the bits of it that match. */
+static unsigned naive_find_among(const struct map512 *m, const struct map512 *match, unsigned order)
+{
+    for (int largest = (int)order; largest <= 6; largest++)
+        for (unsigned word = 0; word < 8; word++) {
+            unsigned found = MAP512_NONE;
+            if (naive_word_order(m, word) == largest)
+                found = naive_find_in(match, word * 64, word * 64 + 64, order);
+            if (found != MAP512_NONE)
+                return found;
+        }
+    return order > 6 ? naive_find_in(match, 0, 512, order) : MAP512_NONE;
+}
+
+static void runs512_find_among_some(void)
+{
+    unsigned found = 0;
+    for (unsigned round = 0; round < 5000; round++) {
+        struct map512 m = random_map(), some = random_map(), match = m;
+        unsigned order = check_random() % 10;
+        bool in = check_random() % 2;
+        in ? map512_and(&match, &some) : map512_andnot(&match, &some);
+        unsigned bit = runs512_find_among(&m, runs512_of(&m), &some, in, order);
+        CHECK_EQ(bit, naive_find_among(&m, &match, order));
+        found += bit != MAP512_NONE;
+    }
+    CHECK(found > 1000 && found < 4000);
+}
+
 /* Word by word as the map changes; every word stands in one byte, that of its largest run. */
 static void runs512_follow_their_map(void)
 {
@@ -229,6 +258,7 @@ int main(int argc, char **argv)
 {
     check_start(argc, argv);
     RUN(runs512_find_best_fit);
+    RUN(runs512_find_among_some);
     RUN(runs512_follow_their_map);
     RUN(map512_counts_and_walks);
     RUN(map512_ranges);

@@ -378,6 +378,16 @@ static void free_frame_twice(void)
     mm_stores_flush();
 }
 
+/* Each of them alone is no repetition of what went before it. */
+static void free_frame_twice_with_another_between(void)
+{
+    pfn_t pfn = mm_take(9, TAKE_ANY, 0);
+    mm_free(pfn, 0);
+    mm_free(pfn + 64, 0);
+    mm_free(pfn, 0);
+    mm_stores_flush();
+}
+
 static void free_big_twice(void)
 {
     pfn_t pfn = mm_take(11, TAKE_ANY, 0);
@@ -417,6 +427,8 @@ static void case_misuse_panics(void)
     scrub_all();
     expect_panic(free_twice, "freeing a block twice");
     expect_panic(free_frame_twice, "freeing a frame twice");
+    expect_panic(free_frame_twice_with_another_between,
+                 "freeing a frame twice, another one of its pageblock between");
     expect_panic(free_big_twice, "freeing a large block twice");
     expect_panic(free_half_of_free, "freeing a block that is partly free");
     expect_panic(free_stored, "freeing a frame that a store holds");
