@@ -20,7 +20,7 @@ int limpid_retire(pfn_t pfn); /* retire.c */
 bool limpid_scrub_step(void); /* scrub.c */
 bool limpid_scrub_may(void);
 u64 limpid_scrub_may_at(void);
-void limpid_stores_flush(void);         /* store.c */
+void limpid_stores_flush(void);         /* store_move.c */
 void limpid_bell_pass_on(void);         /* bell.c */
 u64 limpid_aged_step(unsigned node);    /* aged.c */
 int limpid_strategy_set(const char *s); /* strategy/strategy.c */

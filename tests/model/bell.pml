@@ -330,7 +330,7 @@ flush:
             !locked ->
             stored[c] = 0;
             nr_dirty++;
-            printf("@B%d mm/store.c:limpid_stores_flush | lock; its stores into the maps; unlock\n", c)
+            printf("@B%d mm/store_move.c:limpid_stores_flush | lock; its stores into the maps; unlock\n", c)
         }
         if
         :: HOME(c) /* awake and at home: will look */

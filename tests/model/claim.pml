@@ -240,7 +240,7 @@ inline owners_stop()
 /* store_sweep_zone_locked() of each zone, store_sweep_end() */
 inline sweep_all(sweep_in)
 {
-    printf("@A%d mm/store.c:store_sweep_zone_locked | sweeps <%d> into the maps\n", t,
+    printf("@A%d mm/store_move.c:store_sweep_zone_locked | sweeps <%d> into the maps\n", t,
            SWEPT(0, sweep_in) | SWEPT(1, sweep_in) | SWEPT(TAKERS - 1, sweep_in));
     EACH_TAKER(SWEEP_CPU);
     check()
@@ -331,7 +331,7 @@ more:
            goto more
         :: d_step {
             ((behind[t] | store[t]) & ZONE(0)) && !locked[0] && stop[t] != 2 ->
-            printf("@A%d mm/store.c:store_flush_behind | lock; its stores <%d> into the maps; unlock\n",
+            printf("@A%d mm/store_move.c:store_flush_behind | lock; its stores <%d> into the maps; unlock\n",
                    t, (store[t] | behind[t]) & ZONE(0));
             sweep(t, ZONE(0));
             check()
@@ -340,7 +340,7 @@ more:
 #if ZONES == 2
         :: d_step {
             ((behind[t] | store[t]) & ZONE(1)) && !locked[1] && stop[t] != 2 ->
-            printf("@A%d mm/store.c:store_flush_behind | lock; its stores <%d> into the maps; unlock\n",
+            printf("@A%d mm/store_move.c:store_flush_behind | lock; its stores <%d> into the maps; unlock\n",
                    t, (store[t] | behind[t]) & ZONE(1));
             sweep(t, ZONE(1));
             check()
@@ -463,7 +463,7 @@ refilling:
             store[t] = moving[t];
             store_named[t] = (store[t] != 0);
             moving[t] = 0;
-            printf("@A%d mm/store.c:store_fill_locked | <%d> into its store\n", t, store[t]);
+            printf("@A%d mm/store_move.c:store_fill_locked | <%d> into its store\n", t, store[t]);
             check()
         }
 #endif

@@ -83,7 +83,7 @@ active proctype sweeper()
 #ifndef DROP_WAIT
         !inside;
 #endif
-        atomic { sweeper_in = 1; printf("@A0 mm/store.c:put_all | the owner is out: takes what is there\n") }
+        atomic { sweeper_in = 1; printf("@A0 mm/store_move.c:put_all | the owner is out: takes what is there\n") }
         assert(!owner_in);
         swept = swept + stored;
         stored = 0;

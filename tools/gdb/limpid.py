@@ -110,16 +110,14 @@ def stores():
             if int(s["zone"]):
                 found.append(Store(cpu, name, s["zone"].dereference(), int(s["pb"]),
                                    words(s["frames"]), bool(s["clean"])))
-        behind, zones = {}, {}
-        for n in range(int(record["behind"]["nr_groups"])):
-            group = record["behind"]["group"][n]
-            part = group["frames"]
-            kept = ((1 << 64 * int(part["to"])) - 1) & ~((1 << 64 * int(part["from"])) - 1)
-            at = (int(group["zone"]), int(group["pb"]))
-            behind[at] = behind.get(at, 0) | words(part["map"]) & kept
-            zones[at] = group["zone"].dereference()
+        behind = {}
+        for n in range(int(record["behind"]["nr_words"])):
+            word = record["behind"]["word"][n]
+            pb, w = divmod(int(word["word"]), BITS // 64)
+            at = (int(word["zone"]), pb)
+            behind[at] = behind.get(at, 0) | int(word["frames"]) << 64 * w
         for at, bits in sorted(behind.items()):
-            found.append(Store(cpu, "freed", zones[at], at[1], bits, False))
+            found.append(Store(cpu, "freed", zones()[at[0]], at[1], bits, False))
     return found
 
 
