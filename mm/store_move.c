@@ -70,9 +70,9 @@ static void put_store(struct zone *z, struct cpu_stores *cs, enum store_kind kin
  */
 static inline void behind_fetch(const struct zone *z, const struct behind *b, unsigned n)
 {
-    const struct behind_word *word = &b->word[n];
-    if (n >= b->nr_words || word->zone != z->index)
+    if (n >= b->nr_words || b->word[n].zone != z->index)
         return;
+    const struct behind_word *word = &b->word[n];
     const struct pageblock *pb = &z->pb[word->word / MAP512_WORDS];
     prefetch_write(&pb->free.w[word->word % MAP512_WORDS]);
     prefetch_write(&pb->dirty.w[word->word % MAP512_WORDS]);
