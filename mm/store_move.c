@@ -23,9 +23,14 @@ void store_fill_locked(struct zone *z, enum store_kind kind, u32 i, const struct
     s->clean = clean;
     s->filled = (u16)n;
     s->back = 0;
-    /* What is freed is dirty, and a pageblock in which two zones meet is not all ours. */
+    /*
+     * What is freed is dirty; a pageblock in which two zones meet is not all ours; and a bad frame is
+     * dropped at the door of the maps, so it has to come there (rule 9). If one goes bad after this,
+     * its retire sweeps the store.
+     */
     bool whole = zone_has(z, first) && zone_has(z, first + 511);
-    s->block = kind == STORE_ANY && !clean && whole ? first / 512 : ~0ULL;
+    bool home = kind == STORE_ANY && !clean && whole && !z->pb[i].has_bad;
+    s->block = home ? first / 512 : ~0ULL;
     s->frames = s->counted = *frames;
     s->words = 0;
     for (unsigned w = 0; w < MAP512_WORDS; w++)

@@ -234,6 +234,22 @@ static void case_rule_9_a_retired_claim_stays_out(void)
     CHECK_EQ(got, 511);
 }
 
+/* Its pageblock is filled into the take store again, to which its frames come home when freed. */
+static void case_rule_9_a_retired_frame_does_not_come_home(void)
+{
+    struct port_machine m = one_node(1, 16, 4);
+    CHECK_EQ(port_boot(&m), 0);
+    pfn_t bad = mm_take(0, TAKE_ANY, 0);
+    CHECK_EQ(mm_retire(bad), 0);
+    pfn_t pfn = mm_take(0, TAKE_ANY, 0);
+    CHECK_EQ(pfn / 512, bad / 512);
+    mm_free(bad, 0);
+    while ((pfn = mm_take(0, TAKE_ANY, 0)) != PFN_NONE)
+        CHECK(pfn != bad);
+    CHECK_EQ(total().retired, 1);
+    CHECK_EQ(mm_check(false, say), 0);
+}
+
 static void case_rule_9_retire_in_every_state(void)
 {
     pfn_t keep = almost_full(2, 64);
@@ -498,6 +514,7 @@ int main(int argc, char **argv)
     RUN(case_rule_7_no_waiting_when_claims_cannot_help);
     RUN(case_rule_7_free_and_claimed_together_serve);
     RUN(case_rule_9_a_retired_claim_stays_out);
+    RUN(case_rule_9_a_retired_frame_does_not_come_home);
     RUN(case_rule_9_retire_in_every_state);
     RUN(case_rule_9_the_table_of_bad_frames_is_bounded);
     RUN(case_rule_13_dropping_the_count_rings);
