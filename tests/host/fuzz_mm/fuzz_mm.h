@@ -2,8 +2,12 @@
  * The fuzzer of mm/: an input is a machine and what its CPUs do on it, one thread plays them all.
  *
  *   machine.c   from the first bytes: CPUs, nodes, distances, ranges of odd shapes
- *   ops.c       from the rest: takes, frees, retires, scrub steps, claims held open, policies
+ *   calls.c     from the rest: which operation runs when, on which CPU, in the midst of which call
+ *   ops.c       what owners do: takes, frees, retires
+ *   scrub.c     scrub steps, claims held open, aged dirt; sleep, time, policies, strategies
+ *   misuse.c    what must panic
  *   oracle.c    one byte a frame that says who has it and what it holds; every promise against it
+ *   fuzz_mm.c   the way in; test_corpus_mm.c puts the kept inputs through it
  *
  * Where mm/ clears a frame or spins, another CPU may go on with the operations that follow in the
  * input, so claims and half-cleared blocks are open while the others take, free and retire.
@@ -124,7 +128,7 @@ void oracle_walk(bool contents);
 extern unsigned oracle_clears; /* counts them */
 extern u64 oracle_held;
 
-/* ---- ops.c ---- */
+/* ---- calls.c; what it shares with the other operations is in ops.h ---- */
 
 void ops_run(void);
 extern enum cpu_state cpu_states[FUZZ_CPUS]; /* what each CPU published last */

@@ -2,7 +2,7 @@
  * The machine of an input. Most are small and crooked: ranges that begin and end anywhere, nodes
  * that meet inside a pageblock, nodes without CPUs or without memory. Some have a whole GiB, some
  * more zones than there may be, some memory where it is not used any more; some are refused.
- * Next: ops.c.
+ * Next: calls.c.
  */
 #include "fuzz_mm.h"
 

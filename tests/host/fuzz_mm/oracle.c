@@ -2,7 +2,7 @@
  * The oracle: one byte a frame, and every promise checked against it in the most naive way.
  * It learns what was given and given back from ops.c, and each clear from the clear itself: so it
  * knows which free frames must count as clean, and that no clean one is ever cleared (P6).
- * Next: ops.c.
+ * Next: calls.c.
  */
 #include "fuzz_mm.h"
 
