@@ -212,6 +212,27 @@ static void check_claims(struct check *c)
     }
 }
 
+/* ---- bad frames ---- */
+
+/* P2: what is retired is counted, and in no map. */
+static void check_bad(struct check *c)
+{
+    struct zone *z = c->z;
+    u64 retired = 0;
+    for (unsigned n = 0; n < z->nr_bad; n++) {
+        pfn_t pfn = z->bad[n].pfn;
+        struct map512 free = pageblock_view_locked(z, zone_pb(z, pfn), VIEW_ANY);
+        EXPECT(c, n == 0 || z->bad[n - 1].pfn < pfn, "the table of bad frames is not sorted");
+        EXPECT(c, z->pb[zone_pb(z, pfn)].has_bad, "P2: pfn 0x%llx: its pageblock knows no bad ones",
+               (unsigned long long)pfn);
+        EXPECT(c, !map512_test(&free, (unsigned)(pfn % 512)), "P2: pfn 0x%llx is bad and free",
+               (unsigned long long)pfn);
+        retired += z->bad[n].retired;
+    }
+    EXPECT(c, retired == z->retired, "%llu frames retired, counted %llu",
+           (unsigned long long)z->retired, (unsigned long long)retired);
+}
+
 /* ---- a zone ---- */
 
 static void check_zone(struct check *c)
@@ -222,6 +243,7 @@ static void check_zone(struct check *c)
         check_pageblock(c, i);
     check_lists(c);
     check_claims(c);
+    check_bad(c);
     store_for_each_locked(z, check_store, c);
     for (unsigned n = 0; n < z->nr_gigs; n++) {
         EXPECT(c, (z->dirty_gigs >> n & 1) == !map512_empty(&z->gig[n].dirty),

@@ -267,7 +267,7 @@ void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
     ASSERT(spin_held(&z->lock));
     if (unlikely(pb->has_bad)) {
         good = *frames;
-        z->retired += retire_filter_locked(z, i, &good);
+        z->retired += retire_at_door_locked(z, i, &good);
         frames = &good;
     }
     struct change c = put_words(pb, frames, dirty);

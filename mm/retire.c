@@ -23,7 +23,7 @@ static unsigned bad_from(const struct zone *z, pfn_t pfn)
     unsigned low = 0, high = z->nr_bad;
     while (low < high) {
         unsigned mid = (low + high) / 2;
-        if (z->bad[mid] < pfn)
+        if (z->bad[mid].pfn < pfn)
             low = mid + 1;
         else
             high = mid;
@@ -31,16 +31,29 @@ static unsigned bad_from(const struct zone *z, pfn_t pfn)
     return low;
 }
 
-unsigned retire_filter_locked(const struct zone *z, u32 i, struct part512 *frames)
+void retire_filter_locked(const struct zone *z, u32 i, struct part512 *frames)
+{
+    pfn_t first = zone_pb_pfn(z, i);
+    ASSERT(spin_held(&z->lock));
+    for (unsigned n = bad_from(z, first); n < z->nr_bad && z->bad[n].pfn < first + 512; n++)
+        if (part512_test(frames, (unsigned)(z->bad[n].pfn - first)))
+            map512_clear(&frames->map, (unsigned)(z->bad[n].pfn - first));
+}
+
+unsigned retire_at_door_locked(struct zone *z, u32 i, struct part512 *frames)
 {
     unsigned dropped = 0;
     pfn_t first = zone_pb_pfn(z, i);
     ASSERT(spin_held(&z->lock));
-    for (unsigned n = bad_from(z, first); n < z->nr_bad && z->bad[n] < first + 512; n++) {
-        if (part512_test(frames, (unsigned)(z->bad[n] - first))) {
-            map512_clear(&frames->map, (unsigned)(z->bad[n] - first));
-            dropped++;
-        }
+    for (unsigned n = bad_from(z, first); n < z->nr_bad && z->bad[n].pfn < first + 512; n++) {
+        if (!part512_test(frames, (unsigned)(z->bad[n].pfn - first)))
+            continue;
+        if (z->bad[n].retired)
+            panic("P2 one owner: free of the retired frame at pfn 0x%llx (node %u)",
+                  (unsigned long long)z->bad[n].pfn, z->node);
+        z->bad[n].retired = 1;
+        map512_clear(&frames->map, (unsigned)(z->bad[n].pfn - first));
+        dropped++;
     }
     return dropped;
 }
@@ -51,7 +64,7 @@ static int retire_locked(struct zone *z, pfn_t pfn)
     struct part512 frame;
     part512_run(&frame, (unsigned)(pfn % 512), 0);
     unsigned at = bad_from(z, pfn);
-    if (at < z->nr_bad && z->bad[at] == pfn)
+    if (at < z->nr_bad && z->bad[at].pfn == pfn)
         return E_EXIST;
     if (z->nr_bad == ZONE_BAD_MAX)
         return E_NOSPC;
@@ -59,11 +72,13 @@ static int retire_locked(struct zone *z, pfn_t pfn)
     store_sweep_locked(z);
     for (unsigned n = z->nr_bad++; n > at; n--)
         z->bad[n] = z->bad[n - 1];
-    z->bad[at] = pfn;
     z->pb[i].has_bad = true;
 
     struct map512 view = pageblock_view_locked(z, i, VIEW_ANY);
-    if (part512_within(&frame, &view)) {
+    bool is_free = part512_within(&frame, &view);
+    z->bad[at].pfn = pfn;
+    z->bad[at].retired = is_free;
+    if (is_free) {
         pageblock_get_locked(z, i, &frame, NULL);
         z->retired++;
     }

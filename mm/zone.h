@@ -143,7 +143,10 @@ struct zone {
     u64 scrubbed_takers_local, scrubbed_takers_remote;    /* (a) frames; plain counters */
     u64 scrubbed_at_free, scrubbed_at_map;                /* (a) */
 
-    pfn_t bad[ZONE_BAD_MAX]; /* (Z) sorted: frames never to come back, retired or about to be */
+    /* (Z) sorted: frames never to come back. Retired already, or noted until they come */
+    struct {
+        pfn_t pfn : 63, retired : 1;
+    } bad[ZONE_BAD_MAX];
 } __attribute__((aligned(64)));
 
 /* (c) in order of address; index is the lock order. Behind the last there is one that is empty. */

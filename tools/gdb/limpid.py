@@ -244,7 +244,7 @@ def pageblock_(argument):
     for s in stores():
         if same_zone(s.zone, z) and s.pb == i:
             print(f"  stored by cpu {s.cpu} ({s.kind}): {ranges(s.bits)}")
-    bad = [int(z["bad"][n]) for n in range(int(z["nr_bad"]))]
+    bad = [int(z["bad"][n]["pfn"]) for n in range(int(z["nr_bad"]))]
     if any(b // BITS == pfn // BITS for b in bad):
         print("  bad: " + ", ".join(str(b % BITS) for b in bad if b // BITS == pfn // BITS))
 

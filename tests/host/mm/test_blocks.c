@@ -410,6 +410,16 @@ static void free_stored(void)
     mm_stores_flush();
 }
 
+static void free_retired(void)
+{
+    pfn_t pfn = mm_take(0, TAKE_ANY, 0);
+    mm_retire(pfn);
+    mm_free(pfn, 0);
+    mm_stores_flush(); /* now it is retired, and nobody's */
+    mm_free(pfn, 0);
+    mm_stores_flush();
+}
+
 static void free_misaligned(void)
 {
     mm_free(mm_take(4, TAKE_ANY, 0) + 1, 1);
@@ -432,6 +442,7 @@ static void case_misuse_panics(void)
     expect_panic(free_big_twice, "freeing a large block twice");
     expect_panic(free_half_of_free, "freeing a block that is partly free");
     expect_panic(free_stored, "freeing a frame that a store holds");
+    expect_panic(free_retired, "freeing a retired frame");
     expect_panic(free_misaligned, "freeing a misaligned block");
     expect_panic(free_no_memory, "freeing what is no memory");
 }
