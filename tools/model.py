@@ -312,6 +312,16 @@ def jobs(proof, long):
             for name, model, _, defines, when, claims in EXHAUST if long or when == QUICK]
 
 
+def without(rule, run=None):
+    """A model without this rule. `run`: one that was made beside others; what its memory was too
+    small for is done again, alone, with more."""
+    _, _, model, defines, ltl = rule
+    run = run or Run(model, defines, ltl, shortest=True).go()
+    if run.problem and not run.violated:
+        run = Run(model, defines, ltl, shortest=True, long=True).go()
+    return run
+
+
 def drop(names):
     known = {rule[0]: rule for rule in RULES}
     wrong = [name for name in names if name not in known]
@@ -319,8 +329,7 @@ def drop(names):
         raise Wrong(f"RULE={wrong[0]}: expected one of {', '.join(known)}")
     missing = 0
     for name in names:
-        _, _, model, defines, ltl = known[name]
-        run = Run(model, defines, ltl, shortest=True).go()
+        run = without(known[name])
         if run.violated:
             show(known[name], run)
         else:
@@ -336,6 +345,7 @@ def drop_all():
     for rule, run in zip(RULES, in_parallel(
             lambda r: Run(r[2], r[3], r[4], shortest=True).go(), RULES)):
         name, what, model, _, _ = rule
+        run = without(rule, run)
         found, missing = found + bool(run.violated), missing + (not run.violated)
         steps = len([s for s in run.trail() if s[0]]) if run.violated else 0
         print(f"{name:<15} {what:<40} {model:<9} {steps:>5} {run.states:>9} {run.seconds:>8.1f}  "
