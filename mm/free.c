@@ -80,6 +80,7 @@ static __attribute__((noinline)) void free_the_long_way(pfn_t pfn, unsigned orde
     free_block(z, pfn, order, dirty);
 }
 
+/* A single frame that is not for the short way, by stores: another word, a full buffer, a sweep. */
 static __attribute__((noinline)) void free_one_slowly(pfn_t pfn)
 {
     struct zone *z = zone_of_block(pfn, 0);

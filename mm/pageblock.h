@@ -32,7 +32,7 @@ static inline bool pageblock_run_in_view_locked(const struct zone *z, u32 i,
  * Makes `frames` free; those in `dirty` are dirty, the others clean. The one door back into the
  * maps (free, claim return, store sweep): drops bad frames, which count as retired from now on
  * (protocol rule 9). `since`: when the dirt was freed, ms; only the oldest is kept (rule 17).
- * Panics if one of them is free already. The caller has counted them out of outside or
+ * Panics if one of them is free or retired already. The caller has counted them out of outside or
  * in_flight.
  */
 void pageblock_put_locked(struct zone *z, u32 i, const struct part512 *frames,
